@@ -38,9 +38,24 @@ def get_states(opt_state: Any, cls: type[State]) -> list[State]:
 
 def mask_like(tree: Any, like: Any) -> Any:
   """Drops from `tree` the leaves that `like` holds as `optax.MaskedNode`."""
-  masked = lambda node: isinstance(node, optax.MaskedNode)
-  pick = lambda l, t: l if masked(l) else t
-  return jax.tree.map(pick, like, tree, is_leaf=masked)
+  pick = lambda kept, leaf: kept if is_masked(kept) else leaf
+  return jax.tree.map(pick, like, tree, is_leaf=is_masked)
+
+
+def mask_out(tree: Any, mask: Any) -> Any:
+  """Puts an `optax.MaskedNode` in place of the leaves where `mask` is False.
+
+  Example:
+    >>> mask_out({'a': 1.0, 'b': 2.0}, {'a': True, 'b': False})
+    {'a': 1.0, 'b': MaskedNode()}
+  """
+  pick = lambda leaf, keep: leaf if keep else optax.MaskedNode()
+  return jax.tree.map(pick, tree, mask)
+
+
+def is_masked(node: Any) -> bool:
+  """Whether `node` stands for a leaf that is masked."""
+  return isinstance(node, optax.MaskedNode)
 
 
 def leaf_name(path: Any) -> str:
@@ -84,14 +99,16 @@ def path_mask(pattern: str) -> Callable[[Any], Any]:
 def resolve_mask(mask: Any, params: Any, where: str) -> Any:
   """Turns `mask` (None, a tree of bools or a function) into a tree of bools.
 
-  None means every leaf. Leaves that are masked already stay out.
+  None means every leaf. Leaves that are masked already stay out. A tree
+  without leaves (such as the placeholder of `optax.tree.map_params`) is
+  returned as it is.
 
   Raises:
     ValueError: if the mask selects nothing.
   """
-  if mask is None:
+  if mask is None or not jax.tree.leaves(params):
     return jax.tree.map(lambda _: True, params)
-  tree = mask(params) if callable(mask) else mask
+  tree = mask(params) if callable(mask) else mask_like(mask, params)
   if not any(jax.tree.leaves(tree)):
     raise ValueError(
       f'{where}: the mask matches none of the parameters; check its pattern '
