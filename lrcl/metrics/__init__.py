@@ -1,1 +1,15 @@
-"""metrics"""
+"""Metrics of continual learning: pure functions of accuracies."""
+
+from lrcl.metrics._continual import StabilityGap as StabilityGap
+from lrcl.metrics._continual import min_accuracy as min_accuracy
+from lrcl.metrics._continual import stability_gap as stability_gap
+from lrcl.metrics._continual import worst_case_accuracy as worst_case_accuracy
+from lrcl.metrics._interval import mean_interval as mean_interval
+from lrcl.metrics._matrix import average_accuracy as average_accuracy
+from lrcl.metrics._matrix import (
+  average_incremental_accuracy as average_incremental_accuracy,
+)
+from lrcl.metrics._matrix import backward_transfer as backward_transfer
+from lrcl.metrics._matrix import forgetting as forgetting
+from lrcl.metrics._matrix import forward_transfer as forward_transfer
+from lrcl.metrics._matrix import learning_accuracy as learning_accuracy
