@@ -1,1 +1,21 @@
-"""methods"""
+"""What the step must not destroy: methods as gradient transformations."""
+
+from lrcl.methods._adapters import accumulate as accumulate
+from lrcl.methods._adapters import keep_extra_args as keep_extra_args
+from lrcl.methods._anchor import AnchorState as AnchorState
+from lrcl.methods._anchor import EwcState as EwcState
+from lrcl.methods._anchor import add_ewc_penalty as add_ewc_penalty
+from lrcl.methods._anchor import add_l2_anchor as add_l2_anchor
+from lrcl.methods._consolidate import consolidate as consolidate
+from lrcl.methods._memory import MemoryState as MemoryState
+from lrcl.methods._memory import WithMemoryState as WithMemoryState
+from lrcl.methods._memory import with_memory as with_memory
+from lrcl.methods._rate import applied_rate as applied_rate
+from lrcl.methods._rate import (
+  scale_by_schedule_value as scale_by_schedule_value,
+)
+from lrcl.methods._replay import add_memory_gradient as add_memory_gradient
+from lrcl.methods._weight_projection import NormState as NormState
+from lrcl.methods._weight_projection import (
+  normalize_and_project as normalize_and_project,
+)

@@ -1,0 +1,269 @@
+"""A memory of past examples, kept in the optimizer's state."""
+
+from collections.abc import Callable, Mapping
+import numbers
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+import optax
+
+from lrcl import base, tree
+from lrcl.methods import _reservoir
+
+
+class MemoryState(NamedTuple):
+  """The memory itself. A file format: checkpoints hold these four fields.
+
+  Attributes:
+    items: dict of arrays `[capacity, ...]`, one for each field of a batch and
+      each stored extra arg; zeros where nothing is stored yet.
+    seen: int32 scalar, how many examples were offered; padding does not count.
+    key: typed PRNG key of the next draw.
+    aux: what a policy keeps besides; `()` for the reservoir.
+  """
+
+  items: dict[str, Any]
+  seen: jax.Array
+  key: jax.Array
+  aux: Any
+
+
+class WithMemoryState(NamedTuple):
+  """State of `with_memory`: the memory and the state of what it wraps."""
+
+  memory: MemoryState
+  inner_state: Any
+
+
+def with_memory(
+  inner: optax.GradientTransformation,
+  capacity: int,
+  example: Mapping[str, Any],
+  batch_size: int,
+  *,
+  policy: str = 'reservoir',
+  store: tuple[str, ...] = (),
+  seed: int | jax.Array = 0,
+  sharding: NamedSharding | None = None,
+) -> optax.GradientTransformationExtraArgs:
+  """Keeps a memory of past examples and shows rows of it to `inner`.
+
+  An item is one row of `batch`, plus one row of each extra arg named in
+  `store`. Every step draws `batch_size` rows, uniformly and with replacement,
+  from what was stored *before* this step, passes them to `inner` and to it
+  alone as `memory`, with `memory_ready` (a bool scalar, False while nothing is
+  stored), and then inserts the batch. `memory` is a batch like any other, with
+  the `weight` and `task` of its rows, plus the stored extra args under their
+  names. While it is empty its rows are zeros, of weight 0.
+
+  The policy `'reservoir'` is algorithm R: at any time every example offered so
+  far is in the memory with the same probability. Rows of weight 0 are padding,
+  neither stored nor counted. Counting stops near 2**31 examples; from there on
+  the memory slowly forgets.
+
+  Place in the chain: around all of it, outside `accumulate`. Cost: the bytes of
+  the items, and per step some small operations on rows, not on the whole
+  memory, when the state is donated or carried by a loop.
+
+  The key comes from `seed`, which may be traced. To give an existing state, or
+  each of a stack of states, a key of its own, replace it:
+  `map_states(lambda s: s._replace(key=key), opt_state, MemoryState)`.
+
+  Args:
+    inner: what uses the memory, for example
+      `chain(add_memory_gradient(), ...)`.
+    capacity: how many items the memory holds.
+    example: a batch with the fields of `store` added, arrays or
+      `jax.ShapeDtypeStruct`s `[batch, ...]`. Only shapes and dtypes are read.
+    batch_size: how many rows are drawn at each step.
+    policy: which items stay; `'reservoir'`.
+    store: extra args to keep with each row, such as `('logits',)`; they need
+      the same leading axis as the batch.
+    seed: seed of the memory's own random numbers.
+    sharding: how to lay the capacity axis out on a mesh, such as
+      `NamedSharding(mesh, PartitionSpec('data'))`. A memory that is replicated
+      without being told so may cost a reduction of all of it at each step.
+
+  Returns:
+    A transformation that needs the extra arg `batch`, those in `store`, and
+    those that `inner` needs besides `memory` and `memory_ready`.
+
+  Raises:
+    ValueError: if a size is below 1, the policy is unknown, a field of `store`
+      is missing from `example`, or, when a step is traced, the batch does not
+      look like `example`.
+
+  Example:
+    >>> batch = {'inputs': jnp.ones((2, 3)), 'weight': jnp.ones(2)}
+    >>> tx = with_memory(optax.identity(), 10, batch, 4)
+    >>> state = tx.init(None)
+    >>> _, state = tx.update(None, state, batch=batch)
+    >>> int(state.memory.seen), state.memory.items['inputs'].shape
+    (2, (10, 3))
+
+  References:
+    Vitter, Random sampling with a reservoir, 1985,
+    https://doi.org/10.1145/3147.3165
+    Buzzega et al., Dark experience for general continual learning, 2020,
+    https://arxiv.org/abs/2004.07211 (stored logits)
+  """
+  _check_size('capacity', capacity)
+  _check_size('batch_size', batch_size)
+  choose_slots = _policy(policy)
+  specs = _row_specs(example, store)
+  inner = optax.with_extra_args_support(inner)
+
+  def init_fn(params: Any) -> WithMemoryState:
+    empty = lambda spec: jnp.zeros((capacity, *spec.shape), spec.dtype)
+    items = _place(jax.tree.map(empty, specs), sharding)
+    seen = jnp.zeros([], jnp.int32)
+    memory = MemoryState(items, seen, jax.random.key(seed), ())
+    return WithMemoryState(memory, inner.init(params))
+
+  def with_memory_update(
+    updates: Any,
+    state: WithMemoryState,
+    params: Any = None,
+    *,
+    batch: base.Batch,
+    **extra_args: Any,
+  ) -> tuple[Any, WithMemoryState]:
+    rows = _collect(specs, batch, extra_args, store)
+    valid = _valid_rows(batch)
+    memory = state.memory
+    key, bits = _reservoir.random_bits(memory.key, batch_size + valid.size)
+    extra_args.update(
+      batch=batch,
+      memory=_draw(memory, bits[:batch_size]),
+      memory_ready=memory.seen > 0,
+    )
+    updates, inner_state = inner.update(
+      updates, state.inner_state, params, **extra_args
+    )
+    slots, seen = choose_slots(memory.seen, valid, bits[batch_size:], capacity)
+    items = _insert(memory.items, slots, rows, sharding)
+    memory = MemoryState(items, seen, key, memory.aux)
+    return updates, WithMemoryState(memory, inner_state)
+
+  update_fn: Any = with_memory_update
+  return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+_POLICIES: dict[str, Callable[..., tuple[jax.Array, jax.Array]]] = {
+  'reservoir': _reservoir.slots,
+}
+
+
+def _policy(name: str) -> Callable[..., tuple[jax.Array, jax.Array]]:
+  if name not in _POLICIES:
+    raise ValueError(
+      f'with_memory: policy is {name!r}; it must be one of '
+      f'{", ".join(map(repr, _POLICIES))}.'
+    )
+  return _POLICIES[name]
+
+
+def _draw(memory: MemoryState, bits: jax.Array) -> dict[str, Any]:
+  """Rows of the memory, uniform over those that are stored."""
+  capacity = jax.tree.leaves(memory.items)[0].shape[0]
+  rows = _reservoir.below(bits, jnp.clip(memory.seen, 1, capacity))
+  take = lambda x: x.at[rows].get(mode='promise_in_bounds')
+  return jax.tree.map(take, memory.items)
+
+
+def _insert(
+  items: dict[str, Any],
+  slots: jax.Array,
+  rows: dict[str, Any],
+  sharding: NamedSharding | None,
+) -> dict[str, Any]:
+  """Writes rows to slots; those out of range are dropped."""
+  if sharding is not None:
+    # Every device needs all new rows, not all of the memory.
+    everywhere = NamedSharding(sharding.mesh, PartitionSpec())
+    slots, rows = jax.lax.with_sharding_constraint((slots, rows), everywhere)
+  put = lambda x, new: x.at[slots].set(new, mode='drop', unique_indices=True)
+  return _place(jax.tree.map(put, items, rows), sharding)
+
+
+def _place(items: Any, sharding: NamedSharding | None) -> Any:
+  if sharding is None:
+    return items
+  return jax.lax.with_sharding_constraint(items, sharding)
+
+
+def _valid_rows(batch: base.Batch) -> jax.Array:
+  """Which rows are examples; all of them where a batch has no weights."""
+  if 'weight' in batch:
+    return batch['weight'] > 0
+  return jnp.ones(jax.tree.leaves(batch)[0].shape[:1], bool)
+
+
+def _row_specs(example: Mapping[str, Any], store: tuple[str, ...]) -> Any:
+  """Shapes and dtypes of one item."""
+  missing = [name for name in store if name not in example]
+  if missing:
+    raise ValueError(
+      f'with_memory: store names {missing[0]!r}; add this field to example.'
+    )
+
+  def spec(x: Any) -> jax.ShapeDtypeStruct:
+    dtype = jax.dtypes.canonicalize_dtype(x.dtype)
+    return jax.ShapeDtypeStruct(x.shape[1:], dtype)
+
+  return jax.tree.map(spec, dict(example))
+
+
+def _collect(
+  specs: Any,
+  batch: base.Batch,
+  extra_args: Mapping[str, Any],
+  store: tuple[str, ...],
+) -> dict[str, Any]:
+  """The batch's rows with the stored extra args, checked against `specs`."""
+  rows = dict(batch)
+  for name in store:
+    if name not in extra_args:
+      raise TypeError(
+        f'with_memory: store names {name!r}; pass this extra arg to update.'
+      )
+    if name in batch:
+      raise ValueError(
+        f'with_memory: store names {name!r}, but the batch has such a field.'
+      )
+    rows[name] = extra_args[name]
+  _check_rows(specs, rows)
+  return rows
+
+
+def _check_rows(specs: Any, rows: dict[str, Any]) -> None:
+  """Raises if fields, shapes or dtypes are not those of the example."""
+  want, have = _flat(specs), _flat(rows)
+  if want.keys() != have.keys():
+    raise ValueError(
+      f'with_memory: the step has the fields {", ".join(sorted(have))}; the '
+      f'example has {", ".join(sorted(want))}.'
+    )
+  size = jnp.shape(jax.tree.leaves(rows)[0])[:1]
+  for name, x in have.items():
+    spec, dtype = want[name], jax.dtypes.canonicalize_dtype(x.dtype)
+    if jnp.shape(x) != (*size, *spec.shape) or dtype != spec.dtype:
+      shape = ', '.join(map(str, ('batch', *spec.shape)))
+      raise ValueError(
+        f'with_memory: field {name!r} is {dtype}{list(jnp.shape(x))}; '
+        f'by the example it must be {spec.dtype}[{shape}].'
+      )
+
+
+def _flat(fields: Any) -> dict[str, Any]:
+  leaves = jax.tree_util.tree_leaves_with_path(fields)
+  return {tree.leaf_name(path): leaf for path, leaf in leaves}
+
+
+def _check_size(name: str, value: Any) -> None:
+  if not isinstance(value, numbers.Integral) or int(value) < 1:
+    raise ValueError(
+      f'with_memory: {name} is {value!r}; it must be a whole number >= 1.'
+    )
