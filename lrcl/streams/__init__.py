@@ -1,1 +1,21 @@
-"""streams"""
+"""Streams: plans, scenarios and data.
+
+A stream is data and a plan: a pure function from a step to rows.
+"""
+
+from lrcl.streams._arrays import digits as digits
+from lrcl.streams._permutation import permute_indices as permute_indices
+from lrcl.streams._plan import ENDLESS as ENDLESS
+from lrcl.streams._plan import Phase as Phase
+from lrcl.streams._plan import Plan as Plan
+from lrcl.streams._plan import PlanChunk as PlanChunk
+from lrcl.streams._plan import make_plan as make_plan
+from lrcl.streams._scenarios import permuted as permuted
+from lrcl.streams._scenarios import rotated as rotated
+from lrcl.streams._scenarios import split as split
+from lrcl.streams._stream import RESIDENT_BYTES as RESIDENT_BYTES
+from lrcl.streams._stream import EvalSet as EvalSet
+from lrcl.streams._stream import HostSource as HostSource
+from lrcl.streams._stream import Stream as Stream
+from lrcl.streams._stream import is_resident as is_resident
+from lrcl.streams._stream import make_batch as make_batch

@@ -1,0 +1,368 @@
+"""Scenarios: which data make a task, and what its labels mean."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from lrcl.base import check_steps
+from lrcl.streams._plan import Plan, make_plan, pad_to_batches
+from lrcl.streams._prepare import (
+  PreparePermuted,
+  PrepareRotated,
+  PrepareSplit,
+  Transform,
+)
+from lrcl.streams._rotation import rotation_tables
+from lrcl.streams._sources import as_source, labels_of
+from lrcl.streams._stream import EvalSet, Prepare, Source, Stream, gather
+
+Scenario = Literal['class', 'task', 'domain']
+
+
+def split(
+  train: Any,
+  *,
+  num_tasks: int,
+  batch_size: int,
+  scenario: Scenario = 'class',
+  epochs: int = 1,
+  steps_per_task: int | None = None,
+  seed: int = 0,
+  class_order: Sequence[int] | None = None,
+  order_seed: int | None = None,
+  num_classes: int | None = None,
+  test: Any = None,
+  transform: Transform | None = None,
+) -> Stream:
+  """Splits the classes into tasks that arrive one after the other.
+
+  * `'class'`: labels are global, and no task id is given to the model.
+  * `'task'`: labels are global, and every batch carries `class_mask`: the
+    classes of its rows' task, which a loss and an evaluation may mask by.
+  * `'domain'`: the label is the class's position within its task, so that
+    all tasks share one small head.
+
+  Args:
+    train: `dict(inputs=[N, ...], labels=[N])` of numpy arrays, or a host
+      source (`from_tfds`, `host_source`). Rows keep their dtype until
+      `transform`.
+    num_tasks: into how many tasks the classes are split, evenly.
+    batch_size: rows in a batch.
+    scenario: what labels mean, see above.
+    epochs: passes over a task's rows. Each takes `ceil(rows / batch_size)`
+      steps; the last one is padded with rows of weight 0.
+    steps_per_task: steps in a task, instead of `epochs`. Epochs follow one
+      another, each with its padded last batch, and the last one is cut.
+    seed: shuffles the rows of each epoch.
+    class_order: the classes in order of appearance: the first
+      `len(class_order) / num_tasks` are task 0. Classes that it leaves out
+      do not occur.
+    order_seed: draws the class order instead; apart from `seed`, so that the
+      order and the shuffling vary one by one. None: ascending.
+    num_classes: number of classes; None: the largest label + 1.
+    test: test data like `train`; the stream then has an `evaluation`.
+    transform: `transform(inputs) -> inputs`, applied on the device to the
+      gathered rows, such as uint8 to float and flattening.
+
+  Returns:
+    The stream. `num_classes` is that of the data, in the domain scenario the
+    classes per task.
+
+  Raises:
+    ValueError: if labels lie outside the classes, the classes do not divide
+      into tasks, a task is empty or smaller than a batch.
+
+  Example:
+    >>> train = {'inputs': np.zeros((8, 2), np.float32),
+    ...          'labels': np.array([0, 1, 2, 3, 0, 1, 2, 3])}
+    >>> stream = split(train, num_tasks=2, batch_size=2)
+    >>> stream.num_steps, stream.boundaries
+    (4, (2,))
+
+  References:
+    van de Ven, Tuytelaars and Tolias, `Three types of incremental learning
+    <https://doi.org/10.1038/s42256-022-00568-3>`_, 2022.
+  """
+  if scenario not in ('class', 'task', 'domain'):
+    raise ValueError(
+      f"split: scenario is {scenario!r}; it must be 'class', 'task' or "
+      "'domain'."
+    )
+  source, labels = _read('split', 'train', train)
+  classes = _count_classes('split', labels, num_classes)
+  groups = _class_groups(classes, num_tasks, class_order, order_seed)
+  _check_labels('split', 'train', labels, classes)
+  pools = [np.flatnonzero(np.isin(labels, group)) for group in groups]
+  prepare = PrepareSplit(scenario == 'task', transform)
+  tables = _split_tables(groups, classes, scenario)
+  evaluation = None
+  if test is not None:
+    test_source, labels = _read('split', 'test', test)
+    _check_labels('split', 'test', labels, classes)
+    tests = [np.flatnonzero(np.isin(labels, group)) for group in groups]
+    evaluation = _eval_set('split', test_source, tests, tables, prepare)
+  plan = _consecutive('split', pools, batch_size, epochs, steps_per_task, seed)
+  outputs = len(groups[0]) if scenario == 'domain' else classes
+  return Stream(source, plan, tables, prepare, evaluation, outputs, num_tasks)
+
+
+def permuted(
+  train: Any,
+  *,
+  num_tasks: int,
+  batch_size: int,
+  epochs: int = 1,
+  steps_per_task: int | None = None,
+  seed: int = 0,
+  permutation_seed: int = 0,
+  num_classes: int | None = None,
+  test: Any = None,
+  transform: Transform | None = None,
+) -> Stream:
+  """All classes in every task, under another order of the features.
+
+  Task 0 leaves the features as they are. The permutation is applied on the
+  device, before `transform`.
+
+  Args:
+    train: as in `split`.
+    num_tasks: number of tasks.
+    batch_size: rows in a batch.
+    epochs: passes over all rows in each task.
+    steps_per_task: steps in a task, instead of `epochs`.
+    seed: shuffles the rows of each epoch.
+    permutation_seed: draws the permutations.
+    num_classes: number of classes; None: the largest label + 1.
+    test: test data like `train`.
+    transform: as in `split`.
+
+  Returns:
+    The stream; `tables['features']` is `[num_tasks, features]` int32.
+
+  Raises:
+    ValueError: as `split`.
+
+  References:
+    Goodfellow et al., `An Empirical Investigation of Catastrophic Forgetting
+    <https://arxiv.org/abs/1312.6211>`_, 2013.
+  """
+  num_tasks = check_steps('permuted', 'num_tasks', num_tasks, 1)
+  source, labels = _read('permuted', 'train', train)
+  size = int(np.prod(_input_shape(source)))
+  rng = np.random.default_rng(permutation_seed)
+  orders = [np.arange(size)]
+  orders += [rng.permutation(size) for _ in range(num_tasks - 1)]
+  tables = {'features': np.stack(orders).astype(np.int32)}
+  return _same_rows(
+    'permuted',
+    (source, labels, test, num_classes),
+    tables,
+    PreparePermuted(transform),
+    (num_tasks, batch_size, epochs, steps_per_task, seed),
+  )
+
+
+def rotated(
+  train: Any,
+  *,
+  num_tasks: int,
+  batch_size: int,
+  max_angle: float = 90.0,
+  angles: Sequence[float] | None = None,
+  image_shape: Sequence[int] | None = None,
+  epochs: int = 1,
+  steps_per_task: int | None = None,
+  seed: int = 0,
+  num_classes: int | None = None,
+  test: Any = None,
+  transform: Transform | None = None,
+) -> Stream:
+  """All classes in every task, with the images turned further each time.
+
+  Images turn about their centre, bilinearly, and are zero beyond their
+  border; `scipy.ndimage.rotate(image, angle, reshape=False, order=1,
+  mode='grid-constant')` gives the same. It happens on the device, before
+  `transform`, in float32 in the range of the inputs.
+
+  Args:
+    train: as in `split`.
+    num_tasks: number of tasks.
+    batch_size: rows in a batch.
+    max_angle: degrees of the last task; the first has 0, those between lie
+      at equal distances.
+    angles: the degrees of every task, instead of `max_angle`.
+    image_shape: `(height, width)` or `(height, width, channels)`; None: the
+      shape of the inputs, which then must be images.
+    epochs: passes over all rows in each task.
+    steps_per_task: steps in a task, instead of `epochs`.
+    seed: shuffles the rows of each epoch.
+    num_classes: number of classes; None: the largest label + 1.
+    test: test data like `train`.
+    transform: as in `split`.
+
+  Returns:
+    The stream; `tables` has `corners` and `mix`, `[num_tasks, 4, pixels]`.
+
+  Raises:
+    ValueError: as `split`, or if the shape or the angles do not fit.
+
+  References:
+    Lopez-Paz and Ranzato, `Gradient Episodic Memory
+    <https://arxiv.org/abs/1706.08840>`_, 2017.
+  """
+  num_tasks = check_steps('rotated', 'num_tasks', num_tasks, 1)
+  if angles is None:
+    angles = [float(a) for a in np.linspace(0.0, max_angle, num_tasks)]
+  if len(angles) != num_tasks:
+    raise ValueError(
+      f'rotated: there are {len(angles)} angles for {num_tasks} tasks.'
+    )
+  source, labels = _read('rotated', 'train', train)
+  shape = _image_shape(_input_shape(source), image_shape)
+  return _same_rows(
+    'rotated',
+    (source, labels, test, num_classes),
+    rotation_tables(shape, angles),
+    PrepareRotated(transform),
+    (num_tasks, batch_size, epochs, steps_per_task, seed),
+  )
+
+
+def _same_rows(
+  where: str, data: tuple, tables: Any, prepare: Prepare, schedule: tuple
+) -> Stream:
+  """A stream whose tasks share all rows and differ in what is done to them."""
+  source, labels, test, num_classes = data
+  num_tasks, *rest = schedule
+  classes = _count_classes(where, labels, num_classes)
+  _check_labels(where, 'train', labels, classes)
+  rows = np.arange(len(labels), dtype=np.int32)
+  evaluation = None
+  if test is not None:
+    test_source, labels = _read(where, 'test', test)
+    _check_labels(where, 'test', labels, classes)
+    tests = [np.arange(len(labels))] * num_tasks
+    evaluation = _eval_set(where, test_source, tests, tables, prepare)
+  plan = _consecutive(where, [rows] * num_tasks, *rest)
+  return Stream(source, plan, tables, prepare, evaluation, classes, num_tasks)
+
+
+def _consecutive(
+  where: str,
+  pools: Sequence[np.ndarray],
+  batch_size: int,
+  epochs: int,
+  steps_per_task: int | None,
+  seed: int,
+) -> Plan:
+  """Every task once, in order."""
+  batch_size = check_steps(where, 'batch_size', batch_size, 1)
+  if steps_per_task is None:
+    epochs = check_steps(where, 'epochs', epochs, 1)
+    steps = [epochs * -(-len(pool) // batch_size) for pool in pools]
+  else:
+    steps = [check_steps(where, 'steps_per_task', steps_per_task, 1)]
+    steps *= len(pools)
+  steps = [max(count, 1) for count in steps]  # make_plan names empty tasks
+  return make_plan(pools, enumerate(steps), batch_size=batch_size, seed=seed)
+
+
+def _class_groups(
+  num_classes: int,
+  num_tasks: int,
+  class_order: Sequence[int] | None,
+  order_seed: int | None,
+) -> list[np.ndarray]:
+  """The classes of each task."""
+  if class_order is not None and order_seed is not None:
+    raise ValueError('split: give class_order or order_seed, not both.')
+  order = np.arange(num_classes)
+  if order_seed is not None:
+    order = np.random.default_rng(order_seed).permutation(num_classes)
+  if class_order is not None:
+    order = np.asarray(class_order, np.int64)
+    known = (order >= 0) & (order < num_classes)
+    if order.ndim != 1 or not known.all() or len(set(order)) != len(order):
+      raise ValueError(
+        f'split: class_order is {list(class_order)}; it must name different '
+        f'classes from 0 to {num_classes - 1}.'
+      )
+  num_tasks = check_steps('split', 'num_tasks', num_tasks, 1)
+  if not len(order) or len(order) % num_tasks:
+    raise ValueError(
+      f'split: {len(order)} classes do not divide into {num_tasks} tasks.'
+    )
+  return np.split(order, num_tasks)
+
+
+def _split_tables(
+  groups: Sequence[np.ndarray], num_classes: int, scenario: Scenario
+) -> dict[str, np.ndarray]:
+  task = np.zeros(num_classes, np.int32)
+  label = np.arange(num_classes, dtype=np.int32)
+  mask = np.zeros((len(groups), num_classes), bool)
+  for i, group in enumerate(groups):
+    task[group] = i
+    mask[i, group] = True
+    if scenario == 'domain':
+      label[group] = np.arange(len(group))
+  tables = {'class_task': task, 'class_label': label}
+  return tables | ({'class_mask': mask} if scenario == 'task' else {})
+
+
+def _eval_set(
+  where: str,
+  source: Source,
+  rows: Sequence[np.ndarray],
+  tables: Any,
+  prepare: Prepare,
+) -> EvalSet:
+  """Pads the rows of every task to the longest of them."""
+  for task, found in enumerate(rows):
+    if not len(found):
+      raise ValueError(f'{where}: task {task} has no test rows.')
+  most = max(len(found) for found in rows)
+  padded = [pad_to_batches(found, most) for found in rows]
+  indices, weights = (np.concatenate(p) for p in zip(*padded, strict=True))
+  return EvalSet(source, indices, weights, tables, prepare)
+
+
+def _read(where: str, name: str, data: Any) -> tuple[Source, np.ndarray]:
+  source = as_source(data, where, name)
+  return source, labels_of(source, where, name)
+
+
+def _count_classes(
+  where: str, labels: np.ndarray, num_classes: int | None
+) -> int:
+  if num_classes is None:
+    return int(labels.max()) + 1
+  return check_steps(where, 'num_classes', num_classes, 1)
+
+
+def _check_labels(
+  where: str, name: str, labels: np.ndarray, num_classes: int
+) -> None:
+  low, high = int(labels.min()), int(labels.max())
+  if low < 0 or high >= num_classes:
+    raise ValueError(
+      f'{where}: the labels of {name} run from {low} to {high}; with '
+      f'{num_classes} classes they must lie in 0 to {num_classes - 1}.'
+    )
+
+
+def _input_shape(source: Source) -> tuple[int, ...]:
+  return gather(source, np.zeros(1, np.int32))['inputs'].shape[1:]
+
+
+def _image_shape(
+  inputs: tuple[int, ...], image_shape: Sequence[int] | None
+) -> tuple[int, ...]:
+  shape = tuple(inputs if image_shape is None else image_shape)
+  if len(shape) not in (2, 3) or np.prod(shape) != np.prod(inputs):
+    raise ValueError(
+      f'rotated: image_shape is {image_shape}, the inputs are {inputs}; give '
+      '(height, width) or (height, width, channels) of the same size.'
+    )
+  return shape

@@ -1,0 +1,60 @@
+"""Where rows come from: arrays in memory, or anything with random access."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from lrcl.streams._stream import HostSource, Source
+
+
+def as_source(data: Any, where: str, name: str) -> Source:
+  """Checks training or test data and brings labels to int32.
+
+  Raises:
+    ValueError: if columns are missing, empty or of different lengths.
+  """
+  if not isinstance(data, Mapping):
+    if isinstance(data, HostSource) and len(data):
+      return data
+    raise ValueError(
+      f'{where}: {name} is {type(data).__name__}; it must be a dict of '
+      'numpy arrays with inputs and labels, or a host source with rows.'
+    )
+  missing = {'inputs', 'labels'} - set(data)
+  if missing:
+    raise ValueError(
+      f'{where}: {name} lacks {sorted(missing)}; it has {sorted(data)}.'
+    )
+  source = {key: np.asanyarray(column) for key, column in data.items()}
+  lengths = {key: len(column) for key, column in source.items()}
+  if len(set(lengths.values())) > 1 or not lengths['labels']:
+    raise ValueError(
+      f'{where}: the columns of {name} must be equally long and not empty; '
+      f'their lengths are {lengths}.'
+    )
+  if not np.issubdtype(source['labels'].dtype, np.integer):
+    raise ValueError(
+      f'{where}: the labels of {name} are {source["labels"].dtype}; they '
+      'must be whole numbers.'
+    )
+  source['labels'] = source['labels'].astype(np.int32, copy=False)
+  return source
+
+
+def labels_of(source: Source, where: str, name: str) -> np.ndarray:
+  """The labels of all rows, `[N]`.
+
+  Raises:
+    ValueError: if there is not one whole number per row.
+  """
+  if isinstance(source, Mapping):
+    labels = source['labels']
+  else:
+    labels = np.asarray(getattr(source, 'labels', None))
+  if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+    raise ValueError(
+      f'{where}: the labels of {name} have shape {labels.shape}; there must '
+      'be one whole number per row.'
+    )
+  return labels

@@ -1,0 +1,212 @@
+"""The stream: data, plan and the function that makes batches of them."""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import functools
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lrcl.streams._digest import describe
+from lrcl.streams._plan import Plan, PlanChunk
+from lrcl.streams._replicate import StackedPlan
+
+RESIDENT_BYTES = 2**30
+"""Arrays up to this size are kept on the device (1 GiB)."""
+
+Prepare = Callable[[Mapping[str, jax.Array], Any, jax.Array], Mapping]
+"""`prepare(rows, tables, task_id) -> batch`, pure, runs on the device.
+
+`rows` are the gathered columns of the source in their own dtype, `[B, ...]`;
+`tables` is the stream's pytree of small arrays. The batch it returns needs no
+`weight`, and no `task` where all rows belong to `task_id`.
+"""
+
+
+@runtime_checkable
+class HostSource(Protocol):
+  """Data that is gathered on the host, one chunk ahead of the device."""
+
+  def __len__(self) -> int:
+    """Number of rows."""
+    ...
+
+  def rows(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+    """Columns at `indices` (of any shape), each `[*indices.shape, ...]`."""
+    ...
+
+
+Source = Mapping[str, np.ndarray] | HostSource
+"""Columns in memory, or something that gathers them on the host."""
+
+
+def gather(source: Source, indices: np.ndarray) -> dict[str, np.ndarray]:
+  """Reads rows on the host: `[*indices.shape, ...]` for each column."""
+  if isinstance(source, Mapping):
+    return {name: column[indices] for name, column in source.items()}
+  return source.rows(indices)
+
+
+def is_resident(source: Source, resident_bytes: int = RESIDENT_BYTES) -> bool:
+  """Whether `source` is arrays in memory that may be kept on the device."""
+  if not isinstance(source, Mapping):
+    return False
+  mapped = any(isinstance(c, np.memmap) for c in source.values())
+  return not mapped and sum(c.nbytes for c in source.values()) <= resident_bytes
+
+
+def make_batch(
+  rows: Mapping[str, jax.Array],
+  tables: Any,
+  task_id: jax.Array,
+  weights: jax.Array,
+  prepare: Prepare,
+) -> dict[str, jax.Array]:
+  """Makes the batch of one step from gathered rows; runs on the device.
+
+  Both data paths (rows gathered on the device or on the host) go through
+  this one function, so that their batches are bit-identical.
+
+  Args:
+    rows: columns of the source, each `[batch, ...]`.
+    tables: the stream's tables.
+    task_id: int32 scalar, the phase.
+    weights: `[batch]` float32, 0 for padding.
+    prepare: the stream's `prepare`.
+
+  Returns:
+    What `prepare` makes, with `weight` and, where it made none, `task`
+    (`task_id` for every row).
+  """
+  batch = dict(prepare(rows, tables, task_id))
+  if 'task' not in batch:
+    batch['task'] = jnp.broadcast_to(task_id, weights.shape).astype(jnp.int32)
+  batch['weight'] = weights
+  return batch
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EvalSet:
+  """Test rows of every task, in one shape, so evaluation is one program.
+
+  Attributes:
+    source: where the rows are.
+    indices: `[tasks, n]` int32 rows of `source`; a task with fewer rows is
+      filled up with rows of weight 0. A stack of `S` streams: `[S, tasks, n]`.
+    weights: float32 in the shape of `indices`.
+    tables: as in `Stream`.
+    prepare: as in `Stream`.
+  """
+
+  source: Source
+  indices: np.ndarray
+  weights: np.ndarray
+  tables: Any
+  prepare: Prepare
+
+  @property
+  def num_tasks(self) -> int:
+    """Number of test sets."""
+    return self.indices.shape[-2]
+
+  @property
+  def resident(self) -> bool:
+    """Whether the rows may be kept on the device."""
+    return is_resident(self.source)
+
+  def rows(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+    """Gathers rows on the host."""
+    return gather(self.source, indices)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stream:
+  """Data and the plan by which it arrives.
+
+  A stream has no state: what a step sees is a function of the step. To
+  resume is to remember the step.
+
+  Attributes:
+    source: columns of equal length (`inputs`, `labels`, ...) in memory, or a
+      `HostSource`.
+    plan: which rows each step trains on.
+    tables: pytree of small arrays that `prepare` reads, such as one pixel
+      permutation per task. A stack of `S` streams has a leading axis `S`.
+    prepare: makes a batch of gathered rows, on the device.
+    evaluation: the test rows of every task, or None.
+    num_classes: number of different labels in the batches.
+    num_tasks: number of tasks; `evaluation` has a test set for each.
+  """
+
+  source: Source
+  plan: Plan | StackedPlan
+  tables: Any
+  prepare: Prepare
+  evaluation: EvalSet | None
+  num_classes: int
+  num_tasks: int
+
+  @property
+  def num_steps(self) -> int:
+    """Length in steps."""
+    return self.plan.num_steps
+
+  @property
+  def batch_size(self) -> int:
+    """Rows in a batch."""
+    return self.plan.batch_size
+
+  @property
+  def boundaries(self) -> tuple[int, ...]:
+    """Steps at which a new task begins, without 0."""
+    return self.plan.boundaries
+
+  @property
+  def replicas(self) -> int | None:
+    """None, or how many streams are stacked."""
+    return self.plan.replicas
+
+  @property
+  def resident(self) -> bool:
+    """Whether `source` may be kept on the device."""
+    return is_resident(self.source)
+
+  @functools.cached_property
+  def digest(self) -> str:
+    """sha256 of all that decides the stream: data, plan, tables, `prepare`.
+
+    Functions count by their name and bound values, not by their code; host
+    sources by what they say of themselves (`describe()`), not by their rows.
+    """
+    parts = (self.plan.digest, self.source, self.tables, self.prepare)
+    return describe((*parts, self.num_classes, self.num_tasks))
+
+  def chunk(self, start: int, steps: int) -> PlanChunk:
+    """The plan of `steps` steps from `start` on."""
+    return self.plan.chunk(start, steps)
+
+  def rows(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+    """Gathers rows on the host, each column `[*indices.shape, ...]`."""
+    return gather(self.source, indices)
+
+  def hold(self, step: int) -> 'Stream':
+    """The same stream up to `step`, then for ever the task of `step - 1`.
+
+    This is what a decay branch trains on that forks near the end of a task:
+    its task's epochs go on instead of the next task. The result has
+    `ENDLESS` steps.
+    """
+    return dataclasses.replace(self, plan=self.plan.hold(step))
+
+  def task_batches(
+    self, task: int, batch_size: int
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Every training row of one task once.
+
+    Returns:
+      `(indices, weights)`, both `[batches, batch_size]`; in a stack of `S`
+      streams `[batches, S, batch_size]`.
+    """
+    return self.plan.task_batches(task, batch_size)
