@@ -1,1 +1,22 @@
-"""training"""
+"""The loop that trains on a stream, and the branches that it leaves."""
+
+from lrcl.training._branches import Branches as Branches
+from lrcl.training._branches import Restored as Restored
+from lrcl.training._checkpoints import CheckpointError as CheckpointError
+from lrcl.training._evaluate import make_evaluator as make_evaluator
+from lrcl.training._interrupt import Interrupted as Interrupted
+from lrcl.training._lineage import Lineage as Lineage
+from lrcl.training._loop import train_stream as train_stream
+from lrcl.training._records import RecordFile as RecordFile
+from lrcl.training._records import digest_config as digest_config
+from lrcl.training._records import versions as versions
+from lrcl.training._sharding import data_mesh as data_mesh
+from lrcl.training._state import Learner as Learner
+from lrcl.training._state import TrainState as TrainState
+from lrcl.training._state import create_state as create_state
+from lrcl.training._state import create_states as create_states
+from lrcl.training._step import StepInfo as StepInfo
+from lrcl.training._step import make_train_step as make_train_step
+from lrcl.training._step import (
+  make_train_step_from_loss as make_train_step_from_loss,
+)

@@ -1,0 +1,91 @@
+"""Accuracy and loss on every task's test set, as one compiled program."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lrcl.streams import Stream, make_batch
+from lrcl.training._state import Learner, TrainState
+
+
+def make_evaluator(
+  learner: Learner, stream: Stream, *, batch_size: int = 512
+) -> Callable[[TrainState], dict[str, np.ndarray]]:
+  """Makes `evaluate(state) -> {'accuracy': [T], 'loss': [T]}`.
+
+  Every task of `stream.evaluation` is evaluated, those not yet seen too; the
+  result of a replicated stream has a leading axis of replicas.
+
+  Args:
+    learner: gives the model, the loss and `predict`.
+    stream: gives the test sets; its `evaluation` must not be None.
+    batch_size: examples per forward pass, a matter of memory only.
+
+  Raises:
+    ValueError: if the stream has no test sets.
+  """
+  sets = stream.evaluation
+  if sets is None:
+    raise ValueError(
+      'make_evaluator: the stream has no evaluation sets; pass test=... to '
+      'the function that made it.'
+    )
+  indices, weights = _in_batches(sets.indices, sets.weights, batch_size)
+  tasks = np.arange(indices.shape[-3], dtype=np.int32)
+
+  def evaluate_batch(state, data, tables, task, rows, weight):
+    rows = jax.tree.map(lambda x: x[rows], data)
+    batch = make_batch(rows, tables, task, weight, sets.prepare)
+    logits, _ = learner.apply_fn(
+      state.params,
+      batch['inputs'],
+      rng=None,
+      model_state=state.model_state,
+      train=False,
+    )
+    right = learner.predict(logits, batch) == batch['labels']
+    right = right.reshape(right.shape[0], -1).astype(jnp.float32).mean(1)
+    loss = learner.loss_fn(logits, batch)
+    total = lambda x: jnp.sum(x * weight)
+    return total(right), total(loss), jnp.sum(weight)
+
+  def evaluate_all(state, data, tables, indices, weights):
+    def task(args):
+      task, rows, weight = args
+      batch = lambda args: evaluate_batch(state, data, tables, task, *args)
+      right, loss, count = jax.lax.map(batch, (rows, weight))
+      count = jnp.maximum(jnp.sum(count), 1e-12)
+      return jnp.sum(right) / count, jnp.sum(loss) / count
+
+    accuracy, loss = jax.lax.map(task, (jnp.asarray(tasks), indices, weights))
+    return {'accuracy': accuracy, 'loss': loss}
+
+  run = evaluate_all
+  if stream.replicas is not None:
+    run = lambda state, data, tables, indices, weights: jax.lax.map(
+      lambda args: evaluate_all(args[0], data, *args[1:]),
+      (state, tables, indices, weights),
+    )
+  run = jax.jit(run)
+  fixed = jax.tree.map(
+    jnp.asarray, (dict(sets.source), sets.tables, indices, weights)
+  )
+
+  def evaluate(state: TrainState) -> dict[str, Any]:
+    return jax.device_get(run(state, *fixed))
+
+  return evaluate
+
+
+def _in_batches(indices, weights, batch_size):
+  """`[..., n]` to `[..., batches, batch_size]`, padded by weight 0."""
+  n = indices.shape[-1]
+  batch_size = min(batch_size, n)
+  pad = -n % batch_size
+  widths = [(0, 0)] * (indices.ndim - 1) + [(0, pad)]
+  shape = (*indices.shape[:-1], -1, batch_size)
+  indices = np.pad(indices, widths).reshape(shape)
+  return indices, np.pad(weights, widths).reshape(shape)

@@ -1,0 +1,85 @@
+"""What happens between two tasks: a look back at the finished one."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lrcl.streams import Stream, make_batch
+from lrcl.training._state import Learner, TrainState, identity
+
+_SALT = 0x7A5C  # sets the keys of task ends apart from those of steps
+
+
+def make_task_end(
+  learner: Learner,
+  stream: Stream,
+  resident: bool,
+  *,
+  max_bytes: int = 2**30,
+) -> Any:
+  """Makes `end_task(state, data, tables, step) -> state`.
+
+  It runs `learner.on_task_end` on the task that ends at `step`, compiled once
+  for all tasks: tasks of fewer batches are padded by batches of weight 0.
+
+  Args:
+    learner: gives `on_task_end`.
+    stream: gives the finished task's rows.
+    resident: whether `data` holds the source.
+    max_bytes: of a larger source at most this much of a task is looked at, in
+      the order of its rows.
+  """
+  if learner.on_task_end is identity:
+    return lambda state, data, tables, step: state
+
+  def run(state, data, tables, task, rows, weights):
+    if resident:
+      rows = jax.tree.map(lambda x: x[rows], data)
+    batch = lambda args: make_batch(
+      args[0], tables, task, args[1], stream.prepare
+    )
+    batches = jax.lax.map(batch, (rows, weights))
+    key = jax.random.fold_in(jax.random.fold_in(state.rng, state.step), _SALT)
+    return learner.on_task_end(state, batches, key)
+
+  def run_all(state, data, tables, task, rows, weights):
+    if stream.replicas is None:
+      return run(state, data, tables, task, rows, weights)
+    one = lambda args: run(args[0], data, args[1], task, *args[2:])
+    swap = lambda x: jnp.swapaxes(jnp.asarray(x), 0, 1)
+    rows, weights = jax.tree.map(swap, (rows, weights))
+    return jax.lax.map(one, (state, tables, rows, weights))
+
+  compiled = jax.jit(run_all, donate_argnums=0)
+  counts = [_count(stream, task) for task in range(stream.num_tasks)]
+
+  def end_task(state, data, tables, step) -> TrainState:
+    task = int(stream.chunk(step - 1, 1).task_ids[0])
+    indices, weights = stream.task_batches(task, stream.batch_size)
+    missing = max(counts) - len(indices)
+    indices, weights = _extend(indices, missing), _extend(weights, missing)
+    rows = indices
+    if not resident:
+      fit = _fitting(stream, indices, max_bytes)
+      rows, weights = stream.rows(indices[:fit]), weights[:fit]
+    return compiled(state, data, tables, jnp.int32(task), rows, weights)
+
+  return end_task
+
+
+def _count(stream: Stream, task: int) -> int:
+  return len(stream.task_batches(task, stream.batch_size)[0])
+
+
+def _extend(array: np.ndarray, missing: int) -> np.ndarray:
+  """Adds `missing` batches of zeros."""
+  zeros = np.zeros((missing, *array.shape[1:]), array.dtype)
+  return np.concatenate([array, zeros])
+
+
+def _fitting(stream: Stream, indices: np.ndarray, max_bytes: int) -> int:
+  """How many batches of the source's rows fit into `max_bytes`."""
+  one = sum(x.nbytes for x in stream.rows(indices[:1]).values())
+  return max(1, min(len(indices), max_bytes // max(one, 1)))
