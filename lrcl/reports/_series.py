@@ -1,0 +1,262 @@
+"""Arrays out of records: matrices, evaluations and traces along a lineage."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lrcl.reports import _records
+from lrcl.reports._records import WHOLE, Record
+
+
+class Series(NamedTuple):
+  """The evaluations along a branch and its ancestors.
+
+  Attributes:
+    steps: `[n]`, steps done at each evaluation.
+    accuracy: `[seeds, n, T]`.
+    ends: rows at which a task ended, in order; `tasks` names the tasks.
+    tasks: the task that ended at each of `ends`.
+  """
+
+  steps: np.ndarray
+  accuracy: np.ndarray
+  ends: tuple[int, ...]
+  tasks: tuple[int, ...]
+
+
+class Trace(NamedTuple):
+  """What was recorded at every step along a branch.
+
+  Attributes:
+    steps: `[n]`, counted from 0: the step at which the loss was taken.
+    loss: `[seeds, n]`.
+    learning_rate: `[1, n]`, or `[seeds, n]` where it differs by seed.
+  """
+
+  steps: np.ndarray
+  loss: np.ndarray
+  learning_rate: np.ndarray
+
+
+def lineage(
+  records: Sequence[Record], row: str, branch: str
+) -> list[tuple[str, int | None]]:
+  """The path from the root to `branch`, with the step at which each is left.
+
+  Example: `[('main', 400), ('decay-400', None)]`. An ancestor without records
+  ends the path.
+
+  Raises:
+    ValueError: if a branch descends from itself.
+  """
+  path, until = [], None
+  known = set(_records.branch_names(records, row))
+  while branch in known:
+    known.remove(branch)
+    path.append((branch, until))
+    parent = _records.parent_of(records, row, branch)
+    if parent is None:
+      break
+    branch, until = parent
+    if branch in (name for name, _ in path):
+      raise ValueError(f'lineage: branch {branch!r} of {row!r} has a circle.')
+  return path[::-1]
+
+
+def _along(
+  records: Sequence[Record], row: str, branch: str, joined: bool
+) -> list[Record]:
+  """Records of a branch, after those of its ancestors up to the forks."""
+  path = lineage(records, row, branch)
+  found: list[Record] = []
+  for name, until in path if joined else path[-1:]:
+    since = found[-1]['step'] if found else -1
+    for record in _records.select(records, row, name):
+      if record['step'] > since and (until is None or record['step'] <= until):
+        found.append(record)
+  return found
+
+
+def continual_series(
+  records: Sequence[Record],
+  row: str,
+  branch: str = 'main',
+  *,
+  joined: bool = True,
+) -> Series:
+  """Every evaluation of a branch, for the metrics of continual evaluation.
+
+  Args:
+    records: from `read_records`.
+    row: the contender.
+    branch: its branch.
+    joined: whether the ancestors' evaluations up to the forks come first.
+
+  Returns:
+    A `Series`. Where one task ends twice in a row (a branch that stays in its
+    task), the later end counts.
+
+  Raises:
+    KeyError: if the branch has no records.
+  """
+  _records.select(records, row, branch)
+  found = _along(records, row, branch, joined)
+  ends: list[tuple[int, int]] = []
+  for n, record in enumerate(found):
+    if record['task_end']:
+      ends = ends[:-1] if ends and ends[-1][1] == record['task'] else ends
+      ends.append((n, record['task']))
+  return Series(
+    np.array([record['step'] for record in found]),
+    np.stack([_records.accuracies(record) for record in found], 1),
+    tuple(n for n, _ in ends),
+    tuple(task for _, task in ends),
+  )
+
+
+def met_accuracy(
+  records: Sequence[Record],
+  row: str,
+  branch: str = 'main',
+  *,
+  joined: bool = True,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Mean accuracy over the tasks met so far, along a branch.
+
+  Args:
+    records: from `read_records`.
+    row: the contender. Of a reference row that meets all tasks at once, all
+      tasks count from the start.
+    branch: its branch.
+    joined: whether the ancestors' evaluations up to the forks come first.
+
+  Returns:
+    `(steps[n], accuracy[seeds, n])`.
+  """
+  found = _along(records, row, branch, True)
+  met: set[int] = set()
+  if row in WHOLE:
+    met = set(range(found[0]['num_tasks']))
+  means = []
+  for record in found:
+    met.add(record['task'])
+    means.append(_records.accuracies(record)[:, sorted(met)].mean(-1))
+  own = [joined or record['branch'] == branch for record in found]
+  steps = np.array([record['step'] for record in found])
+  return steps[own], np.stack(means, -1)[:, own]
+
+
+def accuracy_matrix(
+  records: Sequence[Record], row: str, branch: str = 'main'
+) -> np.ndarray:
+  """The accuracy matrix `[seeds, T, T]` of a branch and its ancestors.
+
+  Row i is the evaluation at the end of task i; NaN where that task has not
+  ended yet.
+
+  Raises:
+    KeyError: if the branch has no records.
+    ValueError: if tasks end in another order than 0, 1, 2, ...: with tasks
+      that recur, 'after task i' means nothing.
+  """
+  series = continual_series(records, row, branch)
+  if series.tasks != tuple(range(len(series.tasks))):
+    raise ValueError(
+      f'accuracy_matrix: tasks of {row!r} end in the order '
+      f'{list(series.tasks)}; a matrix needs 0, 1, 2, ..., each once.'
+    )
+  seeds, _, tasks = series.accuracy.shape
+  matrix = np.full((seeds, tasks, tasks), np.nan)
+  matrix[:, : len(series.ends)] = series.accuracy[:, list(series.ends)]
+  return matrix
+
+
+def decay_branches(records: Sequence[Record], row: str) -> dict[int, str]:
+  """The branch that forks from main at each task's end, by task.
+
+  Where several do, `decay-<step>` is taken, else the first by name.
+  """
+  main = continual_series(records, row)
+  ends = dict(zip(main.steps[list(main.ends)], main.tasks, strict=True))
+  chosen: dict[int, str] = {}
+  for name in sorted(_records.branch_names(records, row)):
+    parent = _records.parent_of(records, row, name)
+    if parent is None or parent[0] != 'main' or parent[1] not in ends:
+      continue
+    task = ends[parent[1]]
+    if task not in chosen or name == f'decay-{parent[1]}':
+      chosen[task] = name
+  return dict(sorted(chosen.items()))
+
+
+def decayed_matrix(records: Sequence[Record], row: str) -> np.ndarray:
+  """The accuracy matrix after the decays, `[seeds, T, T]`.
+
+  Row i is the last evaluation of the branch that forked from main at the end
+  of task i (`decay_branches`); NaN where there is none.
+  """
+  matrix = np.full_like(accuracy_matrix(records, row), np.nan)
+  for task, name in decay_branches(records, row).items():
+    last = _records.select(records, row, name)[-1]
+    matrix[:, task] = _records.accuracies(last)
+  return matrix
+
+
+def branch_trace(
+  records: Sequence[Record],
+  row: str,
+  branch: str = 'main',
+  *,
+  joined: bool = True,
+) -> Trace | None:
+  """Loss and learning rate at every recorded step of a branch.
+
+  Args:
+    records: from `read_records`.
+    row: the contender.
+    branch: its branch.
+    joined: whether the ancestors' steps up to the forks come first.
+
+  Returns:
+    A `Trace`, or None where no record holds one.
+
+  Raises:
+    KeyError: if the branch has no records.
+  """
+  _records.select(records, row, branch)
+  path = lineage(records, row, branch)
+  parts = []
+  for name, until in path if joined else path[-1:]:
+    for record in _records.select(records, row, name):
+      parts += _steps_of(record.get('trace'), until)
+  if not parts:
+    return None
+  steps, loss, rate = zip(*parts, strict=True)
+  widest = max(len(x) for x in rate)
+  rate = [np.broadcast_to(x, (widest, x.shape[1])) for x in rate]
+  return _unique(np.concatenate(steps), np.hstack(loss), np.hstack(rate))
+
+
+def _steps_of(trace: Any, until: int | None) -> list[tuple]:
+  """Steps, losses and rates of one record, before the step `until`."""
+  if not trace or not trace.get('loss'):
+    return []
+  loss = np.atleast_2d(np.asarray(trace['loss'], np.float64))
+  steps = int(trace['start']) + np.arange(loss.shape[-1])
+  rate = _rates(trace.get('learning_rate'), len(steps))
+  keep = slice(None if until is None else max(0, until - int(trace['start'])))
+  return [(steps[keep], loss[:, keep], rate[:, keep])]
+
+
+def _rates(values: Any, length: int) -> np.ndarray:
+  if values is None:
+    return np.full((1, length), np.nan)
+  return np.atleast_2d(np.asarray(values, np.float64))
+
+
+def _unique(steps: np.ndarray, loss: np.ndarray, rate: np.ndarray) -> Trace:
+  """A trace with each step once, as recorded last."""
+  steps, index = np.unique(steps[::-1], return_index=True)
+  pick: Callable[[np.ndarray], np.ndarray] = lambda x: x[:, ::-1][:, index]
+  return Trace(steps, pick(loss), pick(rate))

@@ -1,0 +1,112 @@
+"""The branch tree as text."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lrcl.reports import _records, _series
+from lrcl.reports._records import Record
+
+
+def format_tree(records: Sequence[Record]) -> str:
+  """Draws the branches of every row with lines of unicode.
+
+  Each branch has its name, the step at which it forked, its schedule, the
+  steps it took, the mean loss of its last recorded steps and its last
+  accuracy (the mean over the tasks met), both averaged over seeds.
+
+  Args:
+    records: from `read_records`.
+
+  Returns:
+    Text of several lines, without a newline at its end.
+  """
+  blocks = []
+  for row in _records.row_names(records):
+    seeds = _records.seeds_of(records, row)
+    count = 1 if seeds is None else len(seeds)
+    lines = [f'{row}  ({count} seed{"s" * (count > 1)})']
+    for root in _children(records, row, None):
+      lines += _branch(records, row, root, '')
+    blocks.append('\n'.join(lines))
+  return '\n\n'.join(blocks)
+
+
+def _children(
+  records: Sequence[Record], row: str, parent: str | None
+) -> list[str]:
+  """Branches that forked from `parent`; None asks for the roots."""
+  names = _records.branch_names(records, row)
+  found = []
+  for name in names:
+    origin = _records.parent_of(records, row, name)
+    source = origin[0] if origin and origin[0] in names else None
+    if source == parent:
+      found.append(name)
+  return found
+
+
+def _branch(
+  records: Sequence[Record], row: str, name: str, indent: str
+) -> list[str]:
+  lines = [describe_branch(records, row, name)]
+  children = _children(records, row, name)
+  for n, child in enumerate(children):
+    last = n == len(children) - 1
+    first, rest = ('└─ ', '   ') if last else ('├─ ', '│  ')
+    below = _branch(records, row, child, indent + rest)
+    lines.append(indent + first + below[0])
+    lines += below[1:]
+  return lines
+
+
+def describe_branch(records: Sequence[Record], row: str, name: str) -> str:
+  """One branch in one line."""
+  facts = branch_facts(records, row, name)
+  start = f'from {facts["fork"]}' if facts['fork'] is not None else 'from 0'
+  parts = [name, f'{start}, {facts["steps"]} steps', facts['schedule']]
+  if facts['loss'] is not None:
+    parts.append(f'loss {facts["loss"]:.3f}')
+  if facts['accuracy'] is not None:
+    parts.append(f'accuracy {facts["accuracy"]:.3f}')
+  return '  '.join(part for part in parts if part)
+
+
+def branch_facts(
+  records: Sequence[Record], row: str, name: str
+) -> dict[str, Any]:
+  """What is told of a branch: `fork`, `steps`, `end`, `schedule`, results."""
+  found = _records.select(records, row, name)
+  parent = _records.parent_of(records, row, name)
+  last = found[-1]
+  fork = None if parent is None else parent[1]
+  return {
+    'fork': fork,
+    'end': last['step'],
+    'steps': last['step'] - (fork or 0),
+    'schedule': schedule_name(last),
+    'loss': _last_loss(records, row, name),
+    'accuracy': _last_accuracy(records, row, name),
+  }
+
+
+def schedule_name(record: Record) -> str:
+  """The name of the schedule a record was made under, or nothing."""
+  return (record.get('schedule') or {}).get('name', '')
+
+
+def _last_loss(
+  records: Sequence[Record], row: str, name: str, steps: int = 10
+) -> float | None:
+  trace = _series.branch_trace(records, row, name, joined=False)
+  return None if trace is None else float(trace.loss[:, -steps:].mean())
+
+
+def _last_accuracy(
+  records: Sequence[Record], row: str, name: str
+) -> float | None:
+  """Mean over seeds and the tasks met; None where none was measured."""
+  _, accuracy = _series.met_accuracy(records, row, name)
+  mean = float(accuracy[:, -1].mean())
+  return None if np.isnan(mean) else mean
