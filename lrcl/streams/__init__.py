@@ -4,18 +4,26 @@ A stream is data and a plan: a pure function from a step to rows.
 """
 
 from lrcl.streams._arrays import digits as digits
+from lrcl.streams._items import ItemSource as ItemSource
+from lrcl.streams._iterator import SeekableIterator as SeekableIterator
+from lrcl.streams._iterator import from_iterator as from_iterator
+from lrcl.streams._joint import joint as joint
 from lrcl.streams._permutation import permute_indices as permute_indices
 from lrcl.streams._plan import ENDLESS as ENDLESS
 from lrcl.streams._plan import Phase as Phase
 from lrcl.streams._plan import Plan as Plan
 from lrcl.streams._plan import PlanChunk as PlanChunk
 from lrcl.streams._plan import make_plan as make_plan
+from lrcl.streams._replicate import replicate as replicate
 from lrcl.streams._scenarios import permuted as permuted
 from lrcl.streams._scenarios import rotated as rotated
 from lrcl.streams._scenarios import split as split
+from lrcl.streams._stacked import StackedPlan as StackedPlan
 from lrcl.streams._stream import RESIDENT_BYTES as RESIDENT_BYTES
 from lrcl.streams._stream import EvalSet as EvalSet
 from lrcl.streams._stream import HostSource as HostSource
 from lrcl.streams._stream import Stream as Stream
+from lrcl.streams._stream import StreamPlan as StreamPlan
 from lrcl.streams._stream import is_resident as is_resident
 from lrcl.streams._stream import make_batch as make_batch
+from lrcl.streams._tfds import from_tfds as from_tfds

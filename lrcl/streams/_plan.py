@@ -85,9 +85,13 @@ class Plan:
     pairs = zip(self.phases, self.phases[1:], strict=False)
     return tuple(b.start for a, b in pairs if a.task != b.task)
 
-  @functools.cached_property
+  @property
   def digest(self) -> str:
     """sha256 of everything that decides the plan, the pools included."""
+    return self._digest
+
+  @functools.cached_property
+  def _digest(self) -> str:
     sha = hashlib.sha256()
     phases = [tuple(map(int, phase)) for phase in self.phases]
     sha.update(f'plan 1|{self.seed}|{self.batch_size}|{phases}|'.encode())

@@ -18,6 +18,20 @@ def _transformed(inputs: jax.Array, transform: Transform | None) -> jax.Array:
 
 
 @dataclasses.dataclass(frozen=True)
+class PrepareRows:
+  """Takes rows as they are."""
+
+  transform: Transform | None = None
+
+  def __call__(
+    self, rows: Rows, tables: Any, task_id: jax.Array
+  ) -> dict[str, jax.Array]:
+    """Makes a batch of one task."""
+    inputs = _transformed(rows['inputs'], self.transform)
+    return {'inputs': inputs, 'labels': rows['labels']}
+
+
+@dataclasses.dataclass(frozen=True)
 class PrepareSplit:
   """Labels of a task split; equal fields make an equal function.
 

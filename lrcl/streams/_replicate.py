@@ -1,79 +1,117 @@
-"""Several plans side by side, for sweeps over seeds and class orders."""
+"""Streams side by side, so that a sweep over seeds is one program."""
 
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
-import functools
-import hashlib
+from typing import Any
 
+import jax
 import numpy as np
 
-from lrcl.streams._plan import Plan, PlanChunk
+from lrcl.streams._plan import Plan
+from lrcl.streams._stacked import StackedPlan
+from lrcl.streams._stream import EvalSet, Source, Stream
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class StackedPlan:
-  """Plans with the same phases and batch size, one per replica."""
+def replicate(streams: Sequence[Stream]) -> Stream:
+  """Stacks streams over the same data that differ in seed or class order.
 
-  plans: tuple[Plan, ...]
+  Args:
+    streams: `S` streams with one source, the same phases, batch size and
+      shapes. Their plans, tables and test rows may differ. Give all of them
+      one and the same `transform` function.
 
-  @property
-  def replicas(self) -> int:
-    """How many plans there are."""
-    return len(self.plans)
+  Returns:
+    A stream whose chunks have indices and weights `[steps, S, batch]`, and
+    whose tables and test rows have a leading axis `S`. Test sets of
+    different sizes are padded with weight 0.
 
-  @property
-  def batch_size(self) -> int:
-    """Rows in the batch of one replica."""
-    return self.plans[0].batch_size
+  Raises:
+    ValueError: naming what differs, where something other than that does.
 
-  @property
-  def phases(self) -> tuple:
-    """The phases, which all plans share."""
-    return self.plans[0].phases
-
-  @property
-  def num_steps(self) -> int:
-    """Length in steps."""
-    return self.plans[0].num_steps
-
-  @property
-  def boundaries(self) -> tuple[int, ...]:
-    """Steps at which a new task begins, without 0."""
-    return self.plans[0].boundaries
-
-  @functools.cached_property
-  def digest(self) -> str:
-    """sha256 over the plans' digests."""
-    joined = '|'.join(plan.digest for plan in self.plans)
-    return hashlib.sha256(f'stack 1|{joined}'.encode()).hexdigest()
-
-  def chunk(self, start: int, steps: int) -> PlanChunk:
-    """As `Plan.chunk`, with indices and weights `[steps, S, batch]`."""
-    chunks = [plan.chunk(start, steps) for plan in self.plans]
-    stack = lambda arrays: np.stack(arrays, axis=1)
-    indices = stack([chunk.indices for chunk in chunks])
-    weights = stack([chunk.weights for chunk in chunks])
-    return PlanChunk(chunks[0].task_ids, indices, weights)
-
-  def hold(self, step: int) -> 'StackedPlan':
-    """As `Plan.hold`."""
-    return StackedPlan(tuple(plan.hold(step) for plan in self.plans))
-
-  def task_batches(
-    self, task: int, batch_size: int
-  ) -> tuple[np.ndarray, np.ndarray]:
-    """As `Plan.task_batches`, both `[batches, S, batch_size]`."""
-    pairs = [plan.task_batches(task, batch_size) for plan in self.plans]
-    most = max(len(indices) for indices, _ in pairs)
-    pairs = [_extend(indices, weights, most) for indices, weights in pairs]
-    indices, weights = zip(*pairs, strict=True)
-    return np.stack(indices, axis=1), np.stack(weights, axis=1)
+  Example:
+    >>> from lrcl.streams import split
+    >>> train = {'inputs': np.zeros((8, 2), np.float32),
+    ...          'labels': np.array([0, 1, 2, 3, 0, 1, 2, 3])}
+    >>> stack = replicate([
+    ...   split(train, num_tasks=2, batch_size=2, seed=seed) for seed in (0, 1)
+    ... ])
+    >>> stack.replicas, stack.chunk(0, 3).indices.shape
+    (2, (3, 2, 2))
+  """
+  streams = list(streams)
+  if not streams:
+    raise ValueError('replicate: there are no streams; give at least one.')
+  plans = tuple(s.plan for s in streams if isinstance(s.plan, Plan))
+  if len(plans) < len(streams):
+    raise ValueError('replicate: only single plans can be stacked.')
+  for number, other in enumerate(streams[1:], 1):
+    for name, differs in _DIFFERENCES.items():
+      if differs(streams[0], other):
+        raise ValueError(
+          f'replicate: stream {number} and stream 0 differ in {name}; they '
+          'may differ in their seeds, rows and tables only.'
+        )
+  return dataclasses.replace(
+    streams[0],
+    plan=StackedPlan(plans),
+    tables=_stack([s.tables for s in streams]),
+    evaluation=_stack_sets([s.evaluation for s in streams]),
+  )
 
 
-def _extend(
-  indices: np.ndarray, weights: np.ndarray, batches: int
-) -> tuple[np.ndarray, np.ndarray]:
-  """Adds batches of weight 0."""
-  missing = batches - len(indices)
-  extra = np.repeat(indices[:1], missing, axis=0)
-  zeros = np.zeros((missing, indices.shape[1]), np.float32)
-  return np.concatenate([indices, extra]), np.concatenate([weights, zeros])
+def _stack(trees: Sequence[Any]) -> Any:
+  return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+
+
+def _stack_sets(sets: Sequence[EvalSet | None]) -> EvalSet | None:
+  found = [one for one in sets if one is not None]
+  if not found:
+    return None
+  most = max(one.indices.shape[1] for one in found)
+  fill = lambda array, mode: np.pad(
+    array, ((0, 0), (0, most - array.shape[1])), mode
+  )
+  return dataclasses.replace(
+    found[0],
+    indices=np.stack([fill(one.indices, 'edge') for one in found]),
+    weights=np.stack([fill(one.weights, 'constant') for one in found]),
+    tables=_stack([one.tables for one in found]),
+  )
+
+
+def _shapes(tree: Any) -> Any:
+  leaves, structure = jax.tree.flatten(tree)
+  return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
+
+
+def _same_source(a: Source, b: Source) -> bool:
+  if not (isinstance(a, Mapping) and isinstance(b, Mapping)):
+    return a == b
+  same = lambda x, y: (
+    x is y
+    or (x.dtype == y.dtype and x.shape == y.shape and np.array_equal(x, y))
+  )
+  return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+
+
+def _test_sets_differ(a: Stream, b: Stream) -> bool:
+  first, second = a.evaluation, b.evaluation
+  if first is None or second is None:
+    return first is not second
+  return (
+    len(first.indices) != len(second.indices)
+    or not _same_source(first.source, second.source)
+    or first.prepare != second.prepare
+  )
+
+
+_DIFFERENCES: Mapping[str, Callable[[Stream, Stream], bool]] = {
+  'batch size': lambda a, b: a.batch_size != b.batch_size,
+  'steps per task or boundaries': lambda a, b: a.plan.phases != b.plan.phases,
+  'number of tasks': lambda a, b: a.num_tasks != b.num_tasks,
+  'number of classes': lambda a, b: a.num_classes != b.num_classes,
+  'the shapes of tables': lambda a, b: _shapes(a.tables) != _shapes(b.tables),
+  'transform or prepare': lambda a, b: a.prepare != b.prepare,
+  'source': lambda a, b: not _same_source(a.source, b.source),
+  'test sets': _test_sets_differ,
+}

@@ -38,7 +38,8 @@ def as_source(data: Any, where: str, name: str) -> Source:
       f'{where}: the labels of {name} are {source["labels"].dtype}; they '
       'must be whole numbers.'
     )
-  source['labels'] = source['labels'].astype(np.int32, copy=False)
+  # In memory even where the inputs are mapped: every scenario reads them all.
+  source['labels'] = np.asarray(source['labels']).astype(np.int32, copy=False)
   return source
 
 

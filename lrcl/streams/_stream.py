@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lrcl.streams._digest import describe
-from lrcl.streams._plan import Plan, PlanChunk
-from lrcl.streams._replicate import StackedPlan
+from lrcl.streams._plan import Phase, PlanChunk
 
 RESIDENT_BYTES = 2**30
 """Arrays up to this size are kept on the device (1 GiB)."""
@@ -38,6 +37,54 @@ class HostSource(Protocol):
     ...
 
 
+class StreamPlan(Protocol):
+  """What a stream needs of its plan: `Plan`, a stack of them, and others."""
+
+  @property
+  def replicas(self) -> int | None:
+    """None, or how many plans are stacked."""
+    ...
+
+  @property
+  def phases(self) -> tuple[Phase, ...]:
+    """Which task is trained when."""
+    ...
+
+  @property
+  def batch_size(self) -> int:
+    """Rows in a batch."""
+    ...
+
+  @property
+  def num_steps(self) -> int:
+    """Length in steps."""
+    ...
+
+  @property
+  def boundaries(self) -> tuple[int, ...]:
+    """Steps at which a new task begins, without 0."""
+    ...
+
+  @property
+  def digest(self) -> str:
+    """sha256 of everything that decides the plan."""
+    ...
+
+  def chunk(self, start: int, steps: int) -> PlanChunk:
+    """The rows of `steps` steps from `start` on."""
+    ...
+
+  def hold(self, step: int) -> 'StreamPlan':
+    """The same up to `step`, then for ever the task of `step - 1`."""
+    ...
+
+  def task_batches(
+    self, task: int, batch_size: int
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Every training row of one task once."""
+    ...
+
+
 Source = Mapping[str, np.ndarray] | HostSource
 """Columns in memory, or something that gathers them on the host."""
 
@@ -45,7 +92,8 @@ Source = Mapping[str, np.ndarray] | HostSource
 def gather(source: Source, indices: np.ndarray) -> dict[str, np.ndarray]:
   """Reads rows on the host: `[*indices.shape, ...]` for each column."""
   if isinstance(source, Mapping):
-    return {name: column[indices] for name, column in source.items()}
+    # A memory map's rows are plain arrays.
+    return {n: np.asarray(column[indices]) for n, column in source.items()}
   return source.rows(indices)
 
 
@@ -141,7 +189,7 @@ class Stream:
   """
 
   source: Source
-  plan: Plan | StackedPlan
+  plan: StreamPlan
   tables: Any
   prepare: Prepare
   evaluation: EvalSet | None

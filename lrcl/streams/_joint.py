@@ -1,0 +1,98 @@
+"""The upper reference row: all tasks at once."""
+
+from collections.abc import Mapping
+import dataclasses
+
+import numpy as np
+
+from lrcl.streams._plan import Plan, make_plan
+from lrcl.streams._prepare import PreparePerRow, PrepareSplit
+from lrcl.streams._stream import Source, Stream, gather
+
+_COPY_BYTES = 2**27
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskRows:
+  """Every row of `source` once per task, with a column `task`; a host source.
+
+  Row `task * len(source) + i` is row `i` in that task.
+
+  Attributes:
+    source: the data.
+    num_rows: its length.
+    num_tasks: how many times each row occurs.
+  """
+
+  source: Source
+  num_rows: int
+  num_tasks: int
+
+  def __len__(self) -> int:
+    return self.num_rows * self.num_tasks
+
+  def rows(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+    """Columns at `indices`."""
+    task, row = np.divmod(indices, np.int32(self.num_rows))
+    return gather(self.source, row) | {'task': task.astype(np.int32)}
+
+
+def joint(stream: Stream, *, seed: int | None = None) -> Stream:
+  """Mixes all tasks of a stream into one: i.i.d. batches, as many steps.
+
+  Every epoch visits each row once in each task that has it. Evaluation stays
+  that of `stream`: its test sets, task by task. There is one phase and no
+  boundary; `task_id` is 0 throughout, while `batch['task']` says for each row
+  which task it is from.
+
+  Where tasks share rows (permuted, rotated), rows are repeated per task: in
+  memory if small (128 MiB), otherwise as they are gathered, on the host.
+
+  Args:
+    stream: a single stream; replicate afterwards.
+    seed: shuffles the rows; None: the stream's own.
+
+  Returns:
+    The stream. Its `task_batches` yields all rows, whatever the task.
+
+  Raises:
+    ValueError: for a replicated stream or one that does not end.
+  """
+  plan = stream.plan
+  if not isinstance(plan, Plan):
+    raise ValueError('joint: give a single stream and replicate the results.')
+  seed = plan.seed if seed is None else seed
+  if isinstance(stream.prepare, PrepareSplit):  # it reads tasks off labels
+    source, prepare, pools = stream.source, stream.prepare, plan.pools
+  else:
+    size = _length(stream.source)
+    source = _repeat(stream.source, size, stream.num_tasks)
+    prepare = PreparePerRow(stream.prepare)
+    pools = [size * task + pool for task, pool in enumerate(plan.pools)]
+  mixed = make_plan(
+    [np.concatenate(pools)],
+    [(0, stream.num_steps)],
+    batch_size=plan.batch_size,
+    seed=seed,
+  )
+  mixed = dataclasses.replace(mixed, pools=mixed.pools * stream.num_tasks)
+  return dataclasses.replace(stream, source=source, plan=mixed, prepare=prepare)
+
+
+def _length(source: Source) -> int:
+  if isinstance(source, Mapping):
+    return len(source['labels'])
+  return len(source)
+
+
+def _repeat(source: Source, size: int, num_tasks: int) -> Source:
+  if size * num_tasks >= 2**31:
+    raise ValueError(
+      f'joint: {num_tasks} tasks of {size} rows exceed the range of int32.'
+    )
+  repeated = TaskRows(source, size, num_tasks)
+  if not isinstance(source, Mapping):
+    return repeated
+  if sum(c.nbytes for c in source.values()) * num_tasks > _COPY_BYTES:
+    return repeated
+  return repeated.rows(np.arange(len(repeated), dtype=np.int32))

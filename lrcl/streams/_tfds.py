@@ -1,0 +1,107 @@
+"""Any data set of TFDS, with no TensorFlow installed."""
+
+import functools
+import os
+from typing import Any
+
+import numpy as np
+
+from lrcl.streams._items import ExampleFn, ItemSource, PickColumns
+from lrcl.streams._stream import RESIDENT_BYTES, Source
+
+
+def from_tfds(
+  name: str,
+  split: str,
+  *,
+  data_dir: str | os.PathLike | None = None,
+  inputs: str = 'image',
+  labels: str = 'label',
+  example_fn: ExampleFn | None = None,
+  resident_bytes: int = RESIDENT_BYTES,
+) -> Source:
+  """Reads a prepared TFDS data set as the `train` or `test` of a scenario.
+
+  What fits `resident_bytes` is decoded once, into arrays; anything larger
+  stays on disk and is read by random access, chunk by chunk. Both give the
+  same batches, bit for bit. Nothing is ever downloaded.
+
+  Args:
+    name: as in TFDS: `'mnist'`, `'cifar100'`, `'my_data/config:1.0.0'`.
+    split: as in TFDS: `'train'`, `'test'`, `'train[:10%]'`.
+    data_dir: where the data are; None: TFDS's own default.
+    inputs: which feature becomes `inputs`.
+    labels: which feature becomes `labels`.
+    example_fn: makes `{'inputs': ..., 'labels': ...}` of one decoded example,
+      instead of `inputs` and `labels`; for images of several sizes.
+    resident_bytes: up to this size the rows are held in memory.
+
+  Returns:
+    `dict(inputs=[N, ...], labels=[N])` or an `ItemSource`. Images are uint8.
+
+  Raises:
+    FileNotFoundError: if the data set is not there in a form with random
+      access; says how to get it.
+    ValueError: if it has no such split or feature.
+  """
+  builder = _find_builder(name, data_dir)
+  if split.split('[')[0] not in builder.info.splits:
+    raise ValueError(
+      f'from_tfds: {name} has no split {split!r}; it has '
+      f'{sorted(builder.info.splits)}.'
+    )
+  items = builder.as_data_source(split=split)
+  if not len(items):
+    raise ValueError(f'from_tfds: split {split!r} of {name} is empty.')
+  if example_fn is None:
+    missing = {inputs, labels} - set(items[0])
+    if missing:
+      raise ValueError(
+        f'from_tfds: {name} has no feature {sorted(missing)[0]!r}; it has '
+        f'{sorted(items[0])}; see the arguments inputs and labels.'
+      )
+    read_labels = functools.partial(_read_labels, builder, split, labels)
+  else:
+    read_labels = None
+  source = ItemSource(
+    items,
+    example_fn or PickColumns(inputs, labels),
+    f'tfds {builder.info.full_name} {split}',
+    read_labels,
+  )
+  row = sum(column.nbytes for column in source.rows(np.arange(1)).values())
+  return source.arrays() if row * len(source) <= resident_bytes else source
+
+
+def _find_builder(name: str, data_dir: Any) -> Any:
+  import tensorflow_datasets as tfds
+
+  where = None if data_dir is None else os.fspath(data_dir)
+  try:
+    builder = tfds.builder(name, data_dir=where, try_gcs=False)
+  except (tfds.core.DatasetNotFoundError, FileNotFoundError):
+    builder = None
+  if builder is not None and builder.is_prepared() and _random_access(builder):
+    return builder
+  place = where or os.environ.get('TFDS_DATA_DIR', '~/tensorflow_datasets')
+  raise FileNotFoundError(
+    f'from_tfds: {name} is not in {place} as array_record. Either run: '
+    f'python -m experiments.fetch_data {place} {name} (mnist and '
+    'fashion_mnist, no TensorFlow needed), or, on a machine with a network '
+    f'and TensorFlow: tfds.builder({name!r}, data_dir={place!r}, '
+    "file_format='array_record').download_and_prepare()."
+  )
+
+
+def _random_access(builder: Any) -> bool:
+  return str(builder.info.file_format.value) in ('array_record', 'parquet')
+
+
+def _read_labels(builder: Any, split: str, labels: str) -> np.ndarray:
+  """All labels, without decoding anything else."""
+  import tensorflow_datasets as tfds
+
+  only = tfds.decode.PartialDecoding({labels: True})
+  items = builder.as_data_source(split=split, decoders=only)
+  source = ItemSource(items, lambda example: {'labels': example[labels]})
+  return np.concatenate([block['labels'] for _, block in source.blocks()])
