@@ -46,7 +46,7 @@ def from_module(
     >>> logits.shape, state
     ((5, 3), {})
   """
-  flags = _train_flags(module)
+  flags = train_flags(module)
   shape = tuple(example_inputs.shape)
   dtype = jax.dtypes.canonicalize_dtype(example_inputs.dtype)
 
@@ -67,19 +67,16 @@ def from_module(
   ) -> tuple[jax.Array, Any]:
     variables = {'params': params, **model_state}
     rngs = None if rng is None else {'dropout': rng}
-    options = {'rngs': rngs, **flags(train)}
-    if not train or not model_state:
-      return module.apply(variables, inputs, **options), model_state
-    mutable = list(model_state)
+    mutable = list(model_state) if train else []
     logits, updated = module.apply(
-      variables, inputs, mutable=mutable, **options
+      variables, inputs, rngs=rngs, mutable=mutable, **flags(train)
     )
     return logits, {**model_state, **updated}
 
   return init_fn, apply_fn
 
 
-def _train_flags(module: nn.Module) -> Callable[[bool], dict[str, Any]]:
+def train_flags(module: Any) -> Callable[[bool], dict[str, Any]]:
   """How to tell `module` that it trains: the keyword it takes, if any."""
   names = inspect.signature(type(module).__call__).parameters
   if 'train' in names:
