@@ -1,0 +1,1 @@
+"""Experiments: configs, the app that launches them, and what feeds it."""

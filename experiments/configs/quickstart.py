@@ -1,0 +1,64 @@
+"""Class-incremental digits: methods, references, and a decay at every task.
+
+Command: python -m experiments.main \
+  --config=experiments/configs/quickstart.py --workdir=runs/quickstart
+Time: TODO
+Expected: TODO
+
+`:smoke` is the same in a few steps, to see that everything runs.
+"""
+
+import ml_collections
+
+
+def get_config(arg: str = '') -> ml_collections.ConfigDict:
+  """The configuration; `arg` is '' or 'smoke'."""
+  if arg not in ('', 'smoke'):
+    raise ValueError(f'quickstart.py:{arg}: the argument is smoke or nothing.')
+  smoke = arg == 'smoke'
+  return ml_collections.ConfigDict(
+    {
+      'data': {'name': 'digits'},
+      'stream': {
+        'name': 'split',
+        'scenario': 'class',
+        'num_tasks': 5,
+        'batch_size': 16,
+        'steps_per_task': 8 if smoke else 120,
+        'order_seed': 100,  # class order of seed s: order_seed + s
+      },
+      'model': {'name': 'mlp', 'features': (128, 128)},
+      'optimizer': {'clip': 0.0, 'momentum': 0.0, 'weight_decay': 0.0},
+      'schedule': {
+        'name': 'infinite_schedule',
+        'peak_value': 0.1,
+        'constant_value': 0.05,
+        'warmup_steps': 4 if smoke else 30,
+        'cooldown_steps': 8 if smoke else 170,
+      },
+      'decay': {
+        'steps': 4 if smoke else 60,
+        'end_value': 0.0,
+        'shape': 'linear',
+      },
+      'rows': {
+        'naive': {'methods': ()},
+        'ewc': {'methods': ('ewc',)},
+        'replay': {'methods': ('replay',)},
+        'replay_ewc_nap': {
+          'methods': ('replay', 'ewc', 'nap'),
+          'normalize': True,
+        },
+        'joint': {'methods': (), 'joint': True},
+      },
+      'methods': {
+        'ewc': {'strength': 10.0, 'estimator': 'exact', 'merge': 'sum'},
+        'replay': {'capacity': 100, 'batch_size': 16, 'weight': 1.0},
+        'nap': {'every': 1},
+      },
+      'references': ('nearest_mean', 'chance'),
+      'seeds': (0, 1) if smoke else (0, 1, 2),
+      'evaluate_every': 4,
+      'save_every': 0,
+    }
+  )

@@ -1,0 +1,61 @@
+"""Launches an experiment: trains, branches, reports.
+
+python -m experiments.main --config=experiments/configs/quickstart.py \
+  --workdir=runs/quickstart
+"""
+
+import sys
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from experiments import modes
+
+_CONFIG = config_flags.DEFINE_config_file(
+  'config',
+  None,
+  'The experiment: file.py or file.py:argument.',
+  lock_config=True,
+)
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run is kept.')
+_MODE = flags.DEFINE_enum('mode', 'train', modes.MODES, 'What to do.')
+_TRACEBACK = flags.DEFINE_bool('traceback', False, 'Show where errors arise.')
+
+
+def main(argv: list[str]) -> None:
+  """Runs the mode; an error of the user's is one line and exit code 1."""
+  if len(argv) > 1:
+    sys.exit(f'error: unexpected argument {argv[1]!r}; flags begin with --.')
+  if _WORKDIR.value is None:
+    sys.exit('error: --workdir is missing: the directory for the run.')
+  if _CONFIG.value is None and _MODE.value not in modes.WITHOUT_CONFIG:
+    sys.exit('error: --config is missing: a file of experiments/configs/.')
+  try:
+    modes.MODES[_MODE.value](_CONFIG.value, _WORKDIR.value)
+  except modes.Interrupted as stop:
+    print(f'\n{stop}; the same command goes on from there.', file=sys.stderr)
+    sys.exit(130)
+  except modes.ERRORS as error:
+    if _TRACEBACK.value:
+      raise
+    sys.exit(f'error: {" ".join(str(error).split())}')
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+  """Parses the command line; a mistake in it is one line and exit code 1."""
+  try:
+    return flags.FLAGS(argv)
+  except (
+    flags.Error,
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+  ) as error:
+    sys.exit(f'error: {" ".join(str(error).split())}')
+  except (OSError, SyntaxError, ImportError) as error:
+    sys.exit(f'error: the config does not load: {error}')
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=parse_flags)

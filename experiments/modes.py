@@ -1,0 +1,78 @@
+"""What `experiments.main` can do: train, decay, report, tree."""
+
+from collections.abc import Callable
+import pathlib
+from typing import Any
+
+from experiments import build, references, run, workdirs
+from lrcl import reports
+from lrcl.training import CheckpointError, Interrupted
+
+ERRORS = (
+  ValueError,
+  FloatingPointError,
+  CheckpointError,
+  OSError,
+  ImportError,
+)
+"""What a user can cause, and mend: shown as one line."""
+
+__all__ = ['ERRORS', 'MODES', 'WITHOUT_CONFIG', 'Interrupted']
+
+
+def train(config: Any, workdir: str) -> None:
+  """Trains every row of the configuration, then reports.
+
+  Everything is built before anything is written, so that a mistake in the
+  configuration leaves no trace.
+  """
+  run.set_up_jax()
+  config = workdirs.plain(config)
+  contenders = [build.make_contender(name, config) for name in config['rows']]
+  with workdirs.claim(config, workdir) as root:
+    for contender in contenders:
+      run.train_row(contender, config, root)
+    references.write(config, contenders[0].stream, root)
+    report(None, workdir)
+
+
+def decay(config: Any, workdir: str) -> None:
+  """Forks one more decay branch: `branch.row`, `branch.at`, `branch.steps`."""
+  run.set_up_jax()
+  config = workdirs.plain(config)
+  branch = config['branch']
+  if branch['row'] not in config['rows']:
+    raise ValueError(
+      f'branch.row is {branch["row"]!r}; it must be one of '
+      f'{", ".join(config["rows"])}.'
+    )
+  workdirs.check(config, workdir)
+  config['decay'] = {**config['decay'], 'steps': branch['steps']}
+  contender = build.make_contender(branch['row'], config)
+  with workdirs.claim(config, workdir) as root:
+    run.train_decay(contender, config, root, branch['at'])
+  show_tree(None, workdir)
+
+
+def report(config: Any, workdir: str) -> None:
+  """Prints the table and writes `report.html`, from the records alone."""
+  del config
+  records = reports.read_records(workdir)
+  reports.print_table(records)
+  path = reports.write_report(workdir)
+  print(f'\nThe report: {pathlib.Path(path)}')
+
+
+def show_tree(config: Any, workdir: str) -> None:
+  """Prints the tree of branches, from the records alone."""
+  del config
+  print(reports.format_tree(reports.read_records(workdir)))
+
+
+MODES: dict[str, Callable[[Any, str], None]] = {
+  'train': train,
+  'decay': decay,
+  'report': report,
+  'tree': show_tree,
+}
+WITHOUT_CONFIG = ('report', 'tree')

@@ -1,0 +1,91 @@
+"""A work directory belongs to one configuration and to one process."""
+
+from collections.abc import Iterator, Mapping
+import contextlib
+import fcntl
+import json
+import pathlib
+from typing import Any
+
+from lrcl import training
+
+_FREE = ('branch',)  # says what to do next, not what the run is
+
+
+def plain(config: Any) -> dict[str, Any]:
+  """The configuration as plain dicts, lists and numbers."""
+  return json.loads(config.to_json_best_effort())
+
+
+def digest(config: Mapping[str, Any]) -> str:
+  """sha256 of what decides the run."""
+  return training.digest_config(_identity(config))
+
+
+def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
+  return {k: v for k, v in config.items() if k not in _FREE}
+
+
+def check(config: Mapping[str, Any], workdir: str) -> None:
+  """Refuses a directory that holds anything but this configuration's run.
+
+  Raises:
+    ValueError: names the first field that differs.
+  """
+  root = pathlib.Path(workdir)
+  path = root / 'config.json'
+  if not path.exists():
+    if root.exists() and not root.is_dir():
+      raise ValueError(f'--workdir={workdir} is not a directory.')
+    found = (
+      [p for p in root.iterdir() if p.name != 'lock'] if root.exists() else []
+    )
+    if found:
+      raise ValueError(
+        f'--workdir={workdir} holds other files ({found[0].name}); take an '
+        'empty or a new directory.'
+      )
+    return
+  old, new = _flat(json.loads(path.read_text())), _flat(_identity(config))
+  for field in sorted({*old, *new}):
+    if old.get(field) != new.get(field):
+      raise ValueError(
+        f'--workdir={workdir} holds the run of another configuration: its '
+        f'{field} is {old.get(field)}, now {new.get(field)}; take another '
+        'directory, or the same configuration to go on.'
+      )
+
+
+@contextlib.contextmanager
+def claim(config: Mapping[str, Any], workdir: str) -> Iterator[pathlib.Path]:
+  """Holds the directory for this process; writes `config.json` if it is new.
+
+  Raises:
+    ValueError: if it holds another run, or another process trains in it.
+  """
+  check(config, workdir)
+  root = pathlib.Path(workdir)
+  root.mkdir(parents=True, exist_ok=True)
+  with (root / 'lock').open('w') as lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise ValueError(
+        f'another process trains in --workdir={workdir}; wait for it, or take '
+        'another directory.'
+      ) from None
+    if not (root / 'config.json').exists():
+      part = root / 'config.json.part'
+      part.write_text(json.dumps(_identity(config), indent=1))
+      part.replace(root / 'config.json')
+    yield root
+
+
+def _flat(config: Any, prefix: str = '') -> dict[str, Any]:
+  """`{'a.b': value}` of nested dicts."""
+  if not isinstance(config, dict):
+    return {prefix: config}
+  fields = {}
+  for name, value in config.items():
+    fields |= _flat(value, f'{prefix}.{name}' if prefix else name)
+  return fields
