@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 Params = Any
@@ -107,8 +108,9 @@ def check_value(
   """
   if not is_concrete(value):
     return
+  value = np.asarray(value)  # not jnp: under jit its result would be traced
   rules = []
-  if not bool(jnp.isfinite(value)):
+  if not bool(np.isfinite(value)):
     rules.append('finite')
   if above is not None and not bool(value > above):
     rules.append(f'> {above:g}')
