@@ -1,6 +1,8 @@
 """Reports: from records, and records alone, to tables, a page and a picture."""
 
+from lrcl.reports._draw_run import draw_branched_run as draw_branched_run
 from lrcl.reports._findings import findings as findings
+from lrcl.reports._page import write_report as write_report
 from lrcl.reports._records import read_records as read_records
 from lrcl.reports._series import Series as Series
 from lrcl.reports._series import Trace as Trace

@@ -101,9 +101,10 @@ def display_name(row: str) -> str:
   return {'nearest_mean': 'nearest class mean'}.get(row, row)
 
 
-def margin(difference: Difference) -> str:
-  """`0.031 ± 0.004`, or that there is no interval."""
-  size = f'{abs(difference.mean):.3f}'
+def margin(difference: Difference, *, signed: bool = False) -> str:
+  """`0.031 ± 0.004`, or the size alone where there is no interval."""
+  value = round(difference.mean, 3) + 0.0  # no negative zero
+  size = f'{value:+.3f}' if signed else f'{abs(value):.3f}'
   if np.isnan(difference.half):
     return f'{size}, no interval'
   return f'{size} ± {difference.half:.3f}'

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from lrcl.reports._compare import (
   Difference,
   Row,
@@ -158,10 +156,7 @@ def _decay(rows: Sequence[Row]) -> list[str]:
     if after is None or before is None:
       continue
     change = difference_of(after, before, row['num_seeds'] > 1, False, False)
-    text = f'{row["row"]} ({change.mean:+.3f}'
-    text += (
-      ', no interval)' if np.isnan(change.half) else (f' ± {change.half:.3f})')
-    )
+    text = f'{row["row"]} ({margin(change, signed=True)})'
     groups[change.sign].append(text)
   heads = {
     1: 'The decay branches raise the average accuracy of',

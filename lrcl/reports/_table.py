@@ -21,7 +21,7 @@ COLUMNS = (
 """Heading and measure of each column that every table has."""
 
 COSTS = (
-  ('gradient evaluations', 'gradient_evaluations'),
+  ('gradient evals', 'gradient_evaluations'),
   ('stored bytes', 'stored_bytes'),
 )
 """Columns that appear where a record holds them."""

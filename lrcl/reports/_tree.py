@@ -27,13 +27,13 @@ def format_tree(records: Sequence[Record]) -> str:
     seeds = _records.seeds_of(records, row)
     count = 1 if seeds is None else len(seeds)
     lines = [f'{row}  ({count} seed{"s" * (count > 1)})']
-    for root in _children(records, row, None):
+    for root in children(records, row, None):
       lines += _branch(records, row, root, '')
     blocks.append('\n'.join(lines))
   return '\n\n'.join(blocks)
 
 
-def _children(
+def children(
   records: Sequence[Record], row: str, parent: str | None
 ) -> list[str]:
   """Branches that forked from `parent`; None asks for the roots."""
@@ -51,13 +51,13 @@ def _branch(
   records: Sequence[Record], row: str, name: str, indent: str
 ) -> list[str]:
   lines = [describe_branch(records, row, name)]
-  children = _children(records, row, name)
-  for n, child in enumerate(children):
-    last = n == len(children) - 1
+  below = children(records, row, name)
+  for n, child in enumerate(below):
+    last = n == len(below) - 1
     first, rest = ('└─ ', '   ') if last else ('├─ ', '│  ')
-    below = _branch(records, row, child, indent + rest)
-    lines.append(indent + first + below[0])
-    lines += below[1:]
+    inner = _branch(records, row, child, indent + rest)
+    lines.append(indent + first + inner[0])
+    lines += inner[1:]
   return lines
 
 

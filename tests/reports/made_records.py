@@ -80,11 +80,12 @@ class World:
     noise = 0.012 * (1 - 0.6 * decayed) * rng.standard_normal(out.shape)
     return np.where(out > 0.005, np.clip(out + noise, 0, 1), 0.0)
 
-  def loss(self, learner, step, rng, decayed=0.0):
+  def loss(self, learner, step, rng, decayed=None):
     since = step % self.task_steps
     spike = 3.2 if step >= self.task_steps else 2.2
-    level = learner.floor * (1 - 0.5 * decayed)
-    level += spike * math.exp(-since / 14) * (decayed == 0)
+    level = learner.floor * (1 - 0.5 * (decayed or 0.0))
+    if decayed is None:
+      level += spike * math.exp(-since / 14)
     noise = rng.lognormal(0.0, 0.25, self.count)
     return level * noise
 
@@ -126,7 +127,12 @@ def _evaluations(world, learner, row, branch, steps, rng, decay=None):
       CONSTANT * (1 - fraction(s)) if decay is not None else learning_rate(s)
       for s in chunk
     ]
-    loss = np.array([world.loss(learner, s, rng, fraction(s)) for s in chunk]).T
+    loss = np.array(
+      [
+        world.loss(learner, s, rng, None if decay is None else fraction(s))
+        for s in chunk
+      ]
+    ).T
     task = (step - 1) // world.task_steps
     hold = None
     if decay is not None:

@@ -1,0 +1,216 @@
+"""The picture of one run: its curves, with those of every branch."""
+
+from collections.abc import Sequence
+import re
+from typing import Any
+
+from etils import epath
+import numpy as np
+
+from lrcl import metrics
+from lrcl.reports import _records, _series, _style, _summary
+from lrcl.reports._records import Record
+from lrcl.reports._style import LIGHT
+
+POINTS = 250
+"""How many points of a noisy curve are shown over the whole run."""
+
+
+def draw_branched_run(
+  records: Sequence[Record],
+  path: str | epath.PathLike,
+  *,
+  row: str | None = None,
+) -> epath.Path:
+  """Draws one run and its branches: learning rate, loss, accuracy.
+
+  Args:
+    records: from `read_records`.
+    path: where to write; the suffix decides: `.png` or `.svg`.
+    row: the contender; None takes the best one that has branches.
+
+  Returns:
+    The path.
+
+  Raises:
+    ImportError: if matplotlib is missing.
+    KeyError: if the row has no records.
+    ValueError: if no row has branches, or the suffix is another.
+  """
+  target = epath.Path(path)
+  if target.suffix not in ('.png', '.svg'):
+    raise ValueError(
+      f'draw_branched_run: the suffix of {target.name} must be .png or .svg.'
+    )
+  name = row or best_branched(records)
+  fig = run_figure(records, name, title=name)
+  with target.open('wb') as file:
+    fig.savefig(
+      file,
+      format=target.suffix[1:],
+      dpi=160,
+      metadata={'Date': None} if target.suffix == '.svg' else None,
+    )
+  return target
+
+
+def best_branched(records: Sequence[Record]) -> str:
+  """The best contender that has branches, else any row that has some."""
+  for row in _summary.summarize(records):
+    if len(_records.branch_names(records, row['row'])) > 1:
+      return row['row']
+  raise ValueError('draw_branched_run: no row has a branch besides main.')
+
+
+def run_figure(records: Sequence[Record], row: str, *, title: str = '') -> Any:
+  """Learning rate over loss over accuracy, all branches, one axis of steps."""
+  fig = _style.new_figure('draw_branched_run', 10, 6.6)
+  axes = fig.subplots(3, sharex=True, height_ratios=(1, 1.25, 1.25))
+  names = _records.branch_names(records, row)
+  colors = family_colors(names)
+  for name in names[::-1]:  # main is drawn last, on top
+    color = colors[family(name)]
+    _curves(axes, records, row, name, color)
+  for ax in axes:
+    _style.dress(ax)
+    _boundaries(ax, records, row)
+  _style.label(axes[0], y='learning rate')
+  _style.label(axes[1], y='training loss (log scale)')
+  _style.label(axes[2], x='step', y='accuracy, tasks met so far')
+  axes[0].set_ylim(bottom=0)
+  axes[1].set_yscale('log')
+  _log_ticks(axes[1])
+  axes[0].margins(x=0.01)
+  axes[2].set_ylim(top=min(1.02, axes[2].get_ylim()[1]))
+  _task_names(axes[0], records, row)
+  _legend(fig, colors, title)
+  return fig
+
+
+def family(branch: str) -> str:
+  """What branches of one kind share: `decay` for `decay-200`."""
+  return re.sub(r'[-_]?\d+$', '', branch) or branch
+
+
+def family_colors(names: Sequence[str]) -> dict[str, str]:
+  """A colour for every family of branches; main comes first."""
+  families = dict.fromkeys(family(name) for name in names)
+  return {name: _style.series_color(n) for n, name in enumerate(families)}
+
+
+def _curves(
+  axes: Any, records: Sequence[Record], row: str, name: str, color: str
+) -> None:
+  """One branch in the three panels, from its fork on."""
+  trace = _series.branch_trace(records, row, name, joined=False)
+  if trace is not None:
+    _band(axes[0], *_style.thin(trace.steps, trace.learning_rate), color)
+    width = -(-last_step(records, row) // POINTS)
+    steps, loss = _style.bucket(trace.steps, trace.loss, width)
+    _band(axes[1], steps, loss, color, log=True)
+  steps, accuracy = _series.met_accuracy(records, row, name)
+  own = _from_fork(records, row, name, steps)
+  steps, accuracy = _style.thin(steps[own], accuracy[:, own])
+  _band(axes[2], steps, accuracy, color)
+  if name != 'main':
+    mean = accuracy[:, -1].mean()
+    axes[2].plot(steps[-1:], [mean], 'o', color=color, markersize=4)
+
+
+def _from_fork(
+  records: Sequence[Record], row: str, name: str, steps: np.ndarray
+) -> np.ndarray:
+  """Mask of the evaluations from the fork on, so that lines are joined."""
+  parent = _records.parent_of(records, row, name)
+  return steps >= (-1 if parent is None else parent[1])
+
+
+def last_step(records: Sequence[Record], row: str) -> int:
+  """The last step that any branch of a row was evaluated at."""
+  return max(r['step'] for r in records if r['row'] == row)
+
+
+def _band(
+  ax: Any,
+  steps: np.ndarray,
+  values: np.ndarray,
+  color: str,
+  *,
+  log: bool = False,
+) -> None:
+  """The mean over seeds of `values[seeds, n]` and its 95% interval.
+
+  With `log` both are taken of the logarithm, as fits a log axis.
+  """
+  values = np.log(np.maximum(values, 1e-8)) if log else values
+  mean, half = metrics.mean_interval(values)
+  shown = np.exp if log else np.asarray
+  ax.plot(
+    steps, shown(mean), color=color, linewidth=1.3, solid_capstyle='round'
+  )
+  if len(values) > 1:
+    low, high = shown(mean - half), shown(mean + half)
+    ax.fill_between(steps, low, high, color=color, alpha=0.18, linewidth=0)
+
+
+def _log_ticks(ax: Any) -> None:
+  """Plain numbers at 1, 2, 5 times the powers of ten."""
+  from matplotlib import ticker
+
+  ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+  ax.yaxis.set_major_formatter(ticker.FuncFormatter(lambda y, _: f'{y:g}'))
+  ax.minorticks_off()
+
+
+def boundaries(records: Sequence[Record], row: str) -> list[tuple[int, int]]:
+  """`(last step, task)` of every task that ended on main."""
+  series = _series.continual_series(records, row)
+  ends = series.steps[list(series.ends)].tolist()
+  return list(zip(ends, series.tasks, strict=True))
+
+
+def _boundaries(ax: Any, records: Sequence[Record], row: str) -> None:
+  for step, _ in boundaries(records, row)[:-1]:
+    ax.axvline(step, color=LIGHT['muted'], linewidth=0.6, linestyle=(0, (2, 3)))
+
+
+def _task_names(ax: Any, records: Sequence[Record], row: str) -> None:
+  """`task 0`, `task 1`, ... over the stretches of steps."""
+  ends = boundaries(records, row)
+  if not 1 < len(ends) <= 20:
+    return
+  start, word = 0, 'task ' if len(ends) <= 12 else ''
+  for step, task in ends:
+    ax.text(
+      (start + step) / 2,
+      1.02,
+      f'{word}{task}',
+      transform=ax.get_xaxis_transform(),
+      ha='center',
+      va='bottom',
+      fontsize=8.5,
+      color=LIGHT['muted'],
+    )
+    start = step
+
+
+def _legend(fig: Any, colors: dict[str, str], title: str) -> None:
+  from matplotlib import lines
+
+  handles = [
+    lines.Line2D([], [], color=c, linewidth=2) for c in colors.values()
+  ]
+  names = [name if name == 'main' else f'{name} branches' for name in colors]
+  legend = fig.legend(
+    handles,
+    [_style.plain(name) for name in names],
+    loc='outside upper left',
+    ncols=len(names),
+    frameon=False,
+    fontsize=9,
+    labelcolor=LIGHT['ink'],
+    title=_style.plain(title) or None,
+    alignment='left',
+    title_fontproperties={'size': 10.5, 'weight': 'bold'},
+  )
+  legend.get_title().set_color(LIGHT['ink'])
