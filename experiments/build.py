@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lrcl import losses, methods, models, schedules, streams, training
+from lrcl import methods, models, schedules, streams, training
 
 Config = Mapping[str, Any]
 
@@ -32,6 +32,9 @@ def tfds(config: Config) -> tuple[Any, Any]:
 
 
 DATA = {'digits': digits, 'tfds': tfds}
+NEVER = 2**30
+"""The start of a decay that lies beyond every step of a run."""
+
 STREAMS = {
   'split': streams.split,
   'permuted': streams.permuted,
@@ -121,13 +124,11 @@ def make_contender(name: str, config: Config) -> Contender:
   make_tx = functools.partial(
     make_chain, config, wanted, stream.batch_spec, record
   )
-  on_task_end = {}
+  options = {}
   if 'ewc' in wanted:
-    on_task_end['on_task_end'] = consolidate(config['methods']['ewc'], apply_fn)
-  learner = training.Learner(
-    make_tx, apply_fn, losses.cross_entropy, **on_task_end
-  )
-  tx = make_tx(jnp.int32(streams.ENDLESS))
+    options['on_task_end'] = consolidate(config['methods']['ewc'], apply_fn)
+  learner = training.Learner(make_tx, apply_fn, **options)
+  tx = make_tx(jnp.int32(NEVER))
   state = training.create_states(init_fn, tx, config['seeds'])
   return Contender(name, stream, learner, state, record)
 

@@ -28,7 +28,8 @@ def train(config: Any, workdir: str) -> None:
   """
   run.set_up_jax()
   config = workdirs.plain(config)
-  contenders = [build.make_contender(name, config) for name in config['rows']]
+  names = config['only'] or list(config['rows'])
+  contenders = [build.make_contender(name, config) for name in names]
   with workdirs.claim(config, workdir) as root:
     for contender in contenders:
       run.train_row(contender, config, root)

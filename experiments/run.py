@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments import build, workdirs
-from lrcl import streams, training
+from lrcl import training
 
 Config = Mapping[str, Any]
 
@@ -104,7 +104,7 @@ def train_branch(
   except training.NoCheckpoint:
     file.truncate(0)
   if decay_start is None:
-    decay_start = streams.ENDLESS
+    decay_start = build.NEVER
   else:
     stream = stream.hold(decay_start)
   training.train_stream(

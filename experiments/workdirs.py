@@ -9,7 +9,7 @@ from typing import Any
 
 from lrcl import training
 
-_FREE = ('branch',)  # says what to do next, not what the run is
+_FREE = ('branch', 'only')  # say what to do next, not what the run is
 
 
 def plain(config: Any) -> dict[str, Any]:

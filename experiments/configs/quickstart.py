@@ -56,6 +56,8 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
         'replay': {'capacity': 100, 'batch_size': 16, 'weight': 1.0},
         'nap': {'every': 1},
       },
+      'branch': {'row': 'replay', 'at': 0, 'steps': 60},  # for --mode=decay
+      'only': (),  # train these rows only; () for all
       'references': ('nearest_mean', 'chance'),
       'seeds': (0, 1) if smoke else (0, 1, 2),
       'evaluate_every': 4,

@@ -1,0 +1,1 @@
+"""Configs: one experiment each."""
