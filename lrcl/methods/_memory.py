@@ -178,11 +178,10 @@ def _after(rows: Any, slots: jax.Array) -> jax.Array:
   simplification at that level knows it, puts reading first.
   """
 
-  def zero(x: jax.Array) -> jax.Array:
+  for x in jax.tree.leaves(rows):
     byte = x.reshape(-1)[:1].view(jnp.uint8)[0]
-    return jax.lax.population_count(byte) >> 4
-
-  return slots + sum(zero(x) for x in jax.tree.leaves(rows)).astype(slots.dtype)
+    slots += (jax.lax.population_count(byte) >> 4).astype(slots.dtype)
+  return slots
 
 
 def _insert(

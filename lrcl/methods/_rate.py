@@ -135,7 +135,7 @@ def _scale_by_rate(
   """The stateless scaling whose factor is injected."""
 
   def scale(update: jax.Array) -> jax.Array:
-    dtype = jnp.promote_types(update.dtype, jnp.float32)
+    dtype = update.dtype if update.dtype.itemsize > 2 else jnp.float32
     step = update.astype(dtype) * -learning_rate.astype(dtype)
     return step.astype(update.dtype)
 

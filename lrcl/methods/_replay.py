@@ -73,7 +73,7 @@ def add_memory_gradient(
       raise ValueError('add_memory_gradient: pass params to update.')
 
     def add(update: jax.Array, gradient: jax.Array) -> jax.Array:
-      dtype = jnp.promote_types(update.dtype, jnp.float32)
+      dtype = update.dtype if update.dtype.itemsize > 2 else jnp.float32
       term = jnp.asarray(weight, dtype) * gradient.astype(dtype)
       # Not ready * term: the gradient on an empty memory may be NaN.
       term = jnp.where(memory_ready, term, jnp.zeros_like(term))
