@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from lrcl.base import check_value
 
-Value = jax.typing.ArrayLike
+Value = float | jax.Array
 """A hyper-parameter: a float, or a scalar array that may be traced."""
 
 Decay = str | Callable[[Any], Any]
