@@ -7,6 +7,7 @@ from lrcl.methods._anchor import EwcState as EwcState
 from lrcl.methods._anchor import add_ewc_penalty as add_ewc_penalty
 from lrcl.methods._anchor import add_l2_anchor as add_l2_anchor
 from lrcl.methods._consolidate import consolidate as consolidate
+from lrcl.methods._fisher import fisher_diagonal as fisher_diagonal
 from lrcl.methods._memory import MemoryState as MemoryState
 from lrcl.methods._memory import WithMemoryState as WithMemoryState
 from lrcl.methods._memory import with_memory as with_memory

@@ -80,7 +80,7 @@ def normalize_and_project(
     >>> tx = optax.chain(optax.sgd(0.1), normalize_and_project())
     >>> params = jnp.array([[3.0, 4.0]])
     >>> updates, _ = tx.update(jnp.ones((1, 2)), tx.init(params), params)
-    >>> print(jnp.linalg.norm(optax.apply_updates(params, updates)))
+    >>> print(jnp.linalg.norm(optax.apply_updates(params, updates)).round(3))
     5.0
 
   References:
@@ -108,7 +108,7 @@ def normalize_and_project(
       raise ValueError(
         f'{where}: params is None; call update(updates, state, params).'
       )
-    count = optax.safe_increment(state.count)
+    count = jnp.asarray(optax.safe_increment(state.count))
     project = lambda u, p: _project(u, p, state.radius, axes)
     if every == 1:
       return project(updates, params), NormState(state.radius, count)
@@ -128,7 +128,9 @@ def _norm(leaf: jax.Array, axes: Any, path: Any = ()) -> jax.Array:
       f'has shape {leaf.shape}; leave it out with mask.'
     )
   square = jnp.square(leaf.astype(jnp.float32))
-  return jnp.sqrt(jnp.sum(square, axes, keepdims=axes is not None))
+  total = jnp.sum(square, axes, keepdims=axes is not None)
+  some = total > 0  # the root has no derivative at 0
+  return jnp.where(some, jnp.sqrt(jnp.where(some, total, 1.0)), 0.0)
 
 
 def _project(updates: Any, params: Any, radius: Any, axes: Any) -> Any:
