@@ -5,13 +5,13 @@ from lrcl.reports._findings import findings as findings
 from lrcl.reports._page import write_report as write_report
 from lrcl.reports._records import read_records as read_records
 from lrcl.reports._series import Series as Series
-from lrcl.reports._series import Trace as Trace
 from lrcl.reports._series import accuracy_matrix as accuracy_matrix
-from lrcl.reports._series import branch_trace as branch_trace
 from lrcl.reports._series import continual_series as continual_series
 from lrcl.reports._series import decayed_matrix as decayed_matrix
 from lrcl.reports._summary import Estimate as Estimate
 from lrcl.reports._summary import summarize as summarize
 from lrcl.reports._table import format_table as format_table
 from lrcl.reports._table import print_table as print_table
+from lrcl.reports._traces import Trace as Trace
+from lrcl.reports._traces import branch_trace as branch_trace
 from lrcl.reports._tree import format_tree as format_tree

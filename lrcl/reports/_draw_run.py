@@ -8,7 +8,7 @@ from etils import epath
 import numpy as np
 
 from lrcl import metrics
-from lrcl.reports import _records, _series, _style, _summary
+from lrcl.reports import _records, _series, _style, _summary, _traces
 from lrcl.reports._records import Record
 from lrcl.reports._style import LIGHT
 
@@ -102,7 +102,7 @@ def _curves(
   axes: Any, records: Sequence[Record], row: str, name: str, color: str
 ) -> None:
   """One branch in the three panels, from its fork on."""
-  trace = _series.branch_trace(records, row, name, joined=False)
+  trace = _traces.branch_trace(records, row, name, joined=False)
   if trace is not None:
     _band(axes[0], *_style.thin(trace.steps, trace.learning_rate), color)
     width = -(-last_step(records, row) // POINTS)

@@ -10,11 +10,13 @@ from lrcl.reports import (
   _draw_run,
   _draw_tasks,
   _draw_tree,
+  _page_notes,
   _page_text,
   _records,
   _series,
   _style,
   _summary,
+  _traces,
 )
 from lrcl.reports._findings import findings
 from lrcl.reports._records import Record
@@ -86,11 +88,11 @@ def _runs(records: Sequence[Record], rows: Sequence[Row]) -> str:
         )
       )
     blocks.append(_details(name, ''.join(figures), is_open=n == 0))
-  return _section('Branched runs', _page_text.RUNS, blocks)
+  return _section('Branched runs', _page_notes.RUNS, blocks)
 
 
 def _has_run(records: Sequence[Record], row: str) -> bool:
-  return _series.branch_trace(records, row) is not None
+  return _traces.branch_trace(records, row) is not None
 
 
 def _matrices(records: Sequence[Record], rows: Sequence[Row]) -> str:
@@ -101,7 +103,7 @@ def _matrices(records: Sequence[Record], rows: Sequence[Row]) -> str:
     'Accuracy matrix of',
   )
   grid = f'<div class="grid">{"".join(blocks)}</div>' if blocks else ''
-  return _section('Accuracy matrices', _page_text.MATRICES, [grid])
+  return _section('Accuracy matrices', _page_notes.MATRICES, [grid])
 
 
 def _gaps(records: Sequence[Record], rows: Sequence[Row]) -> str:
@@ -111,7 +113,7 @@ def _gaps(records: Sequence[Record], rows: Sequence[Row]) -> str:
     'gap',
     'Accuracy of every task over the steps of',
   )
-  return _section('Stability gap', _page_text.GAPS, blocks)
+  return _section('Stability gap', _page_notes.GAPS, blocks)
 
 
 def _with_tasks(records: Sequence[Record], rows: Sequence[Row]) -> list[Row]:

@@ -1,7 +1,7 @@
-"""Arrays out of records: matrices, evaluations and traces along a lineage."""
+"""Arrays out of records: evaluations and matrices along a lineage."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,20 +23,6 @@ class Series(NamedTuple):
   accuracy: np.ndarray
   ends: tuple[int, ...]
   tasks: tuple[int, ...]
-
-
-class Trace(NamedTuple):
-  """What was recorded at every step along a branch.
-
-  Attributes:
-    steps: `[n]`, counted from 0: the step at which the loss was taken.
-    loss: `[seeds, n]`.
-    learning_rate: `[1, n]`, or `[seeds, n]` where it differs by seed.
-  """
-
-  steps: np.ndarray
-  loss: np.ndarray
-  learning_rate: np.ndarray
 
 
 def lineage(
@@ -201,62 +187,3 @@ def decayed_matrix(records: Sequence[Record], row: str) -> np.ndarray:
     last = _records.select(records, row, name)[-1]
     matrix[:, task] = _records.accuracies(last)
   return matrix
-
-
-def branch_trace(
-  records: Sequence[Record],
-  row: str,
-  branch: str = 'main',
-  *,
-  joined: bool = True,
-) -> Trace | None:
-  """Loss and learning rate at every recorded step of a branch.
-
-  Args:
-    records: from `read_records`.
-    row: the contender.
-    branch: its branch.
-    joined: whether the ancestors' steps up to the forks come first.
-
-  Returns:
-    A `Trace`, or None where no record holds one.
-
-  Raises:
-    KeyError: if the branch has no records.
-  """
-  _records.select(records, row, branch)
-  path = lineage(records, row, branch)
-  parts = []
-  for name, until in path if joined else path[-1:]:
-    for record in _records.select(records, row, name):
-      parts += _steps_of(record.get('trace'), until)
-  if not parts:
-    return None
-  steps, loss, rate = zip(*parts, strict=True)
-  widest = max(len(x) for x in rate)
-  rate = [np.broadcast_to(x, (widest, x.shape[1])) for x in rate]
-  return _unique(np.concatenate(steps), np.hstack(loss), np.hstack(rate))
-
-
-def _steps_of(trace: Any, until: int | None) -> list[tuple]:
-  """Steps, losses and rates of one record, before the step `until`."""
-  if not trace or not trace.get('loss'):
-    return []
-  loss = np.atleast_2d(np.asarray(trace['loss'], np.float64))
-  steps = int(trace['start']) + np.arange(loss.shape[-1])
-  rate = _rates(trace.get('learning_rate'), len(steps))
-  keep = slice(None if until is None else max(0, until - int(trace['start'])))
-  return [(steps[keep], loss[:, keep], rate[:, keep])]
-
-
-def _rates(values: Any, length: int) -> np.ndarray:
-  if values is None:
-    return np.full((1, length), np.nan)
-  return np.atleast_2d(np.asarray(values, np.float64))
-
-
-def _unique(steps: np.ndarray, loss: np.ndarray, rate: np.ndarray) -> Trace:
-  """A trace with each step once, as recorded last."""
-  steps, index = np.unique(steps[::-1], return_index=True)
-  pick: Callable[[np.ndarray], np.ndarray] = lambda x: x[:, ::-1][:, index]
-  return Trace(steps, pick(loss), pick(rate))

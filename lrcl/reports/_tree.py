@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from lrcl.reports import _records, _series
+from lrcl.reports import _records, _series, _traces
 from lrcl.reports._records import Record
 
 
@@ -99,7 +99,7 @@ def schedule_name(record: Record) -> str:
 def _last_loss(
   records: Sequence[Record], row: str, name: str, steps: int = 10
 ) -> float | None:
-  trace = _series.branch_trace(records, row, name, joined=False)
+  trace = _traces.branch_trace(records, row, name, joined=False)
   return None if trace is None else float(trace.loss[:, -steps:].mean())
 
 
