@@ -244,7 +244,7 @@ def unknown_name(
 ) -> ValueError:
   """The error for a name that is not in a table, with the nearest that is."""
   known = list(known)
-  near = difflib.get_close_matches(str(name), known, n=1)
+  near = difflib.get_close_matches(str(name), known, 1, 0.5)
   hint = f' Did you mean {near[0]!r}?' if near else ''
   return ValueError(
     f'{where}: {argument} is {name!r}; it must be one of '

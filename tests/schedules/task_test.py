@@ -89,7 +89,7 @@ def test_gradients_through_by_task_are_finite():
 
 
 def test_calls_before_the_update_know_the_new_task():
-  rate = schedules.per_task(lambda count: 1.0 * count)
+  rate = schedules.per_task(lambda count: count.astype(float))
   state = schedules.TaskScheduleState(jnp.int32(7), jnp.int32(3))
   assert rate(state) == 7.0
   assert rate(state, task_id=3, value=1.0) == 7.0

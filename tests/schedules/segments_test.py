@@ -1,0 +1,90 @@
+"""The primitive's steps, lengths and roundings."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lrcl import schedules
+
+
+@pytest.fixture(scope='module')
+def ramp():
+  return schedules.wsd_schedule(1.0, 4, 2, 4)
+
+
+@pytest.mark.parametrize(
+  'dtype', ['int8', 'uint8', 'int16', 'uint32', 'bfloat16', 'float16']
+)
+def test_steps_of_any_width(ramp, dtype):
+  steps = jnp.arange(12).astype(dtype)
+  np.testing.assert_array_equal(ramp(steps), ramp(np.arange(12)))
+
+
+def test_fractional_steps_lie_between(ramp):
+  np.testing.assert_array_equal(ramp(np.array([0.5, 6.5])), [0.125, 0.875])
+
+
+def test_negative_steps_count_as_zero(ramp):
+  assert ramp(-3) == ramp(-1.5) == ramp(jnp.int32(-(2**31))) == 0.0
+
+
+def test_arrays_of_steps(ramp):
+  assert ramp(jnp.zeros((2, 3), jnp.int32)).shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+  'step', [2**31, 10**30, -(2**40), np.int64(2**40), np.array([0, 2**31])]
+)
+def test_steps_beyond_int32_are_refused(ramp, step):
+  with pytest.raises(ValueError, match=r'wsd_schedule: the step is .*int32'):
+    ramp(step)
+
+
+def test_steps_beyond_int32_that_are_traced_stay_at_the_end():
+  schedule = schedules.wsd_schedule(1.0, 0, 2, 2, end_value=0.25)
+  assert schedule(jnp.uint32(2**32 - 1)) == 0.25
+  with jax.enable_x64(True):
+    assert jax.jit(schedule)(jnp.int64(2**40)) == 0.25
+
+
+@pytest.mark.parametrize('step', [True, 1j])
+def test_what_is_no_number_is_refused(ramp, step):
+  with pytest.raises(TypeError, match='wsd_schedule: the step is of type'):
+    ramp(step)
+
+
+def test_a_row_ends_within_int32():
+  last = schedules.wsd_schedule(1.0, 0, 2**31 - 2, 1)
+  assert last(2**31 - 2) == 1.0 and last(2**31 - 1) == 0.0
+  with pytest.raises(ValueError, match='take 2147483648 steps'):
+    schedules.wsd_schedule(1.0, 0, 2**31 - 2, 2)
+  with pytest.raises(ValueError, match=r'decay_branch: .* 2147483648 steps'):
+    schedules.decay_branch(last, 2**31 - 1, 1)
+
+
+def test_wide_floats_still_give_float32(ramp):
+  with jax.enable_x64(True):
+    schedule = schedules.wsd_schedule(1.0, 4, 2, 4)
+    for step in (3, 3.0, jnp.int64(3), jnp.float64(3)):
+      assert schedule(step).dtype == jnp.float32 and schedule(step) == 0.75
+
+
+def test_values_may_be_traced_under_jit_vmap_and_grad():
+  @jax.jit
+  def value(peak, step):
+    return schedules.wsd_schedule(peak, 4, 2, 4, end_value=0.1)(step)
+
+  peaks = jnp.array([0.5, 1.0])
+  np.testing.assert_allclose(
+    jax.vmap(value, (0, None))(peaks, 8), [0.3, 0.55], rtol=1e-6
+  )
+  assert jax.grad(value)(1.0, 8) == 0.5
+
+
+def test_one_value_for_all_steps_keeps_its_bits():
+  for value in np.random.default_rng(0).uniform(0, 1, 5).astype(np.float32):
+    schedule = schedules.infinite_schedule(
+      value, value, 3, 7, init_value=value, cooldown='linear'
+    )
+    np.testing.assert_array_equal(schedule(np.arange(12)), value)
