@@ -88,8 +88,8 @@ def run_figure(records: Sequence[Record], row: str, *, title: str = '') -> Any:
 
 
 def family(branch: str) -> str:
-  """What branches of one kind share: `decay` for `decay-200`."""
-  return re.sub(r'[-_]?\d+$', '', branch) or branch
+  """What branches of one kind share: `decay` for `decay-200-60`."""
+  return re.sub(r'([-_]?\d+)+$', '', branch) or branch
 
 
 def family_colors(names: Sequence[str]) -> dict[str, str]:

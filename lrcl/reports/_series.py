@@ -1,5 +1,6 @@
 """Arrays out of records: evaluations and matrices along a lineage."""
 
+import collections
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -161,19 +162,24 @@ def accuracy_matrix(
 def decay_branches(records: Sequence[Record], row: str) -> dict[int, str]:
   """The branch that forks from main at each task's end, by task.
 
-  Where several do, `decay-<step>` is taken, else the first by name.
+  Where several do, the one of the length that occurs at the most task ends is
+  taken, the first by name among equals.
   """
   main = continual_series(records, row)
   ends = dict(zip(main.steps[list(main.ends)], main.tasks, strict=True))
-  chosen: dict[int, str] = {}
-  for name in sorted(_records.branch_names(records, row)):
+  found: list[tuple[int, int, str]] = []  # task, length, name
+  for name in _records.branch_names(records, row):
     parent = _records.parent_of(records, row, name)
-    if parent is None or parent[0] != 'main' or parent[1] not in ends:
-      continue
-    task = ends[parent[1]]
-    if task not in chosen or name == f'decay-{parent[1]}':
-      chosen[task] = name
-  return dict(sorted(chosen.items()))
+    if parent is not None and parent[0] == 'main' and parent[1] in ends:
+      last = _records.select(records, row, name)[-1]['step']
+      found.append((ends[parent[1]], last - parent[1], name))
+  pairs = {(task, length) for task, length, _ in found}
+  common = collections.Counter(length for _, length in pairs)
+  best = sorted(found, key=lambda f: (f[0], -common[f[1]], f[2]))
+  chosen: dict[int, str] = {}
+  for task, _, name in best:
+    chosen.setdefault(task, name)
+  return chosen
 
 
 def decayed_matrix(records: Sequence[Record], row: str) -> np.ndarray:

@@ -172,6 +172,12 @@ def test_the_picture_shows_what_was_recorded(made):
     assert ax.get_ylabel()
 
 
+def test_branches_of_one_kind_share_a_colour():
+  names = ['main', 'decay-200-60', 'decay-40', 'sqrt', '7']
+  kinds = [_draw_run.family(name) for name in names]
+  assert kinds == ['main', 'decay', 'decay', 'sqrt', '7']
+
+
 def test_the_tree_draws_later_forks_nearer_the_trunk(made):
   places = _draw_tree.tree_rows(made, 'replay')
   assert places == {'main': 0, 'decay-120': 1, 'decay-60': 2}

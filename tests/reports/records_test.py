@@ -125,14 +125,16 @@ def test_decayed_matrix_has_the_last_evaluation_of_each_branch(made):
 
 
 def test_one_of_several_decays_is_chosen(made):
-  twin = [r | {'branch': 'a-sqrt'} for r in made if r['branch'] == 'decay-80']
-  stray = [
-    r | {'branch': 'b', 'parent': ['main', 70]}
-    for r in made
-    if r['branch'] == 'decay-80'
+  of = lambda fork: [r for r in made if r['branch'] == f'decay-{fork}']
+  longer = [
+    r | {'branch': 'a', 'step': r['step'] + 20} for r in of(80) + of(120)
   ]
-  chosen = _series.decay_branches(made + twin + stray, 'ewc')
+  longer = [r | {'branch': f'a-{r["parent"][1]}'} for r in longer]
+  stray = [r | {'branch': 'b', 'parent': ['main', 70]} for r in of(80)]
+  chosen = _series.decay_branches(made + longer + stray, 'ewc')
   assert chosen == {0: 'decay-40', 1: 'decay-80', 2: 'decay-120'}
+  twin = [r | {'branch': 'again'} for r in of(80)]
+  assert _series.decay_branches(made + twin, 'ewc')[1] == 'again'
 
 
 def test_recurring_tasks_have_no_matrix(made):
