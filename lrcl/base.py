@@ -57,6 +57,34 @@ def weighted_mean(losses: jax.Array, weight: jax.Array) -> jax.Array:
   return jnp.where(total > 0, mean, 0.0)
 
 
+def restrict(logits: jax.Array, batch: Batch, *, where: str) -> jax.Array:
+  """Puts the classes outside `batch['class_mask']` out of reach, if any.
+
+  Args:
+    logits: `[batch, ..., classes]`.
+    batch: optionally `class_mask[batch, classes]`.
+    where: the public function that was called, for the message.
+
+  Returns:
+    `logits`, with -1e9 for every class outside the mask: finite, so that
+    neither a loss nor a gradient is ever NaN.
+
+  Raises:
+    ValueError: if the mask does not fit the logits.
+  """
+  mask = batch.get('class_mask')
+  if mask is None:
+    return logits
+  if mask.shape != (logits.shape[0], logits.shape[-1]):
+    raise ValueError(
+      f'{where}: class_mask has shape {mask.shape} and logits {logits.shape}; '
+      'the mask must be [batch, classes].'
+    )
+  middle = (1,) * (logits.ndim - 2)
+  mask = mask.reshape(mask.shape[0], *middle, mask.shape[-1])
+  return jnp.where(jnp.broadcast_to(mask, logits.shape), logits, -1e9)
+
+
 def is_concrete(value: Any) -> bool:
   """Whether `value` can be read now, that is, is not traced by JAX."""
   return not isinstance(value, jax.core.Tracer)

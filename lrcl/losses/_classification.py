@@ -3,9 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from lrcl.base import Batch
-
-_MASKED = -1e9  # finite, so that neither a loss nor a gradient is ever NaN
+from lrcl.base import Batch, restrict
 
 
 def cross_entropy(logits: jax.Array, batch: Batch) -> jax.Array:
@@ -84,24 +82,3 @@ def argmax(logits: jax.Array, batch: Batch) -> jax.Array:
   """
   logits = restrict(logits.astype(jnp.float32), batch, where='argmax')
   return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-
-
-def restrict(logits: jax.Array, batch: Batch, *, where: str) -> jax.Array:
-  """Puts the classes outside `batch['class_mask']` out of reach, if any.
-
-  Args:
-    logits: `[batch, ..., classes]`.
-    batch: optionally `class_mask[batch, classes]`.
-    where: the public function that was called, for the message.
-  """
-  mask = batch.get('class_mask')
-  if mask is None:
-    return logits
-  if mask.shape != (logits.shape[0], logits.shape[-1]):
-    raise ValueError(
-      f'{where}: class_mask has shape {mask.shape} and logits {logits.shape}; '
-      'the mask must be [batch, classes].'
-    )
-  middle = (1,) * (logits.ndim - 2)
-  mask = mask.reshape(mask.shape[0], *middle, mask.shape[-1])
-  return jnp.where(jnp.broadcast_to(mask, logits.shape), logits, _MASKED)
