@@ -229,7 +229,21 @@ class Stream:
     sources by what they say of themselves (`describe()`), not by their rows.
     """
     parts = (self.plan.digest, self.source, self.tables, self.prepare)
-    return describe((*parts, self.num_classes, self.num_tasks))
+    return describe([*parts, self.num_classes, self.num_tasks])
+
+  @property
+  def batch_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and dtypes of one batch; what `with_memory` takes as `example`.
+
+    Of a stack of streams, that of one replica.
+    """
+    lead = () if self.replicas is None else (0,)
+    rows = self.rows(np.zeros((1, self.batch_size), np.int32))
+    rows = {name: column[0] for name, column in rows.items()}
+    tables = jax.tree.map(lambda x: np.asarray(x)[lead], self.tables)
+    weights = np.ones(self.batch_size, np.float32)
+    make = functools.partial(make_batch, prepare=self.prepare)
+    return jax.eval_shape(make, rows, tables, np.int32(0), weights)
 
   def chunk(self, start: int, steps: int) -> PlanChunk:
     """The plan of `steps` steps from `start` on."""

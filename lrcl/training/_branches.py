@@ -226,33 +226,34 @@ class Branches:
       )
     if step is not None:
       path = self._find(branch, step)
-      restored = Restored(*_swap(_checkpoints.restore(path, like), step))
+      restored = _restored(path, like, step)
     else:
       restored = self._newest(branch, like)
     self._like = abstract(like)
     return restored
 
   def _newest(self, branch: str, like: Any) -> Restored:
-    checkpoints = self._checkpoints(branch)
-    lineage = self._lineage(branch)
-    steps = checkpoints.steps()
-    for step in reversed(steps):
+    """The newest good checkpoint; sets those aside that are not good."""
+    checkpoints, damaged = self._checkpoints(branch), []
+    for step in reversed(checkpoints.steps()):
       path = checkpoints.directory / str(step)
       try:
-        _checkpoints.verify(path)
-      except CheckpointError as error:
+        return _restored(path, like, step)
+      except _checkpoints.BrokenCheckpoint as error:
+        if not isinstance(error, _checkpoints.UnfinishedCheckpoint):
+          damaged.append(step)
         _checkpoints.warn_broken(error, checkpoints.set_aside(step))
-        continue
-      return Restored(*_swap(_checkpoints.restore(path, like), step))
-    if lineage.fork_step is not None:
-      path = self._find(branch, lineage.fork_step)
-      restored = _checkpoints.restore(path, like)
-      return Restored(*_swap(restored, lineage.fork_step))
-    raise CheckpointError(
-      f'branch {branch!r} in {self.workdir} has no good checkpoint '
-      f'(of {steps}).'
-      if steps
-      else f'branch {branch!r} in {self.workdir} has no checkpoint yet.'
+    fork_step = self._lineage(branch).fork_step
+    if fork_step is not None:
+      return _restored(self._find(branch, fork_step), like, fork_step)
+    if damaged:
+      raise CheckpointError(
+        f'no checkpoint of branch {branch!r} in {self.workdir} is good; steps '
+        f'{damaged} are damaged and were moved to {branch}/broken. Started '
+        'again, the run begins anew.'
+      )
+    raise _checkpoints.NoCheckpoint(
+      f'branch {branch!r} in {self.workdir} has no checkpoint yet.'
     )
 
   def _lineage(self, branch: str) -> Lineage:
@@ -323,5 +324,6 @@ def abstract(state: Any) -> Any:
   return jax.tree.map(struct, state)
 
 
-def _swap(found: tuple[Any, dict], step: int) -> tuple[Any, int, dict]:
-  return found[0], step, found[1]
+def _restored(path: epath.Path, like: Any, step: int) -> Restored:
+  state, extra = _checkpoints.restore(path, like)
+  return Restored(state, step, extra)

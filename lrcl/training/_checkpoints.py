@@ -27,6 +27,18 @@ class CheckpointError(RuntimeError):
   """A checkpoint is missing, damaged, or of another kind of state."""
 
 
+class NoCheckpoint(CheckpointError):
+  """There is no checkpoint: the run has not saved one yet."""
+
+
+class BrokenCheckpoint(CheckpointError):
+  """A checkpoint whose files are not as they were written."""
+
+
+class UnfinishedCheckpoint(BrokenCheckpoint):
+  """A save that was cut short before its manifest; nothing was promised."""
+
+
 @dataclasses.dataclass
 class _Pinned(preservation_policy.PreservationPolicy):
   """Keeps the steps that `pinned()` names, asked anew at every decision."""
@@ -153,7 +165,8 @@ def restore(step_directory: Any, like: Any) -> tuple[Any, dict[str, Any]]:
       shapes and dtypes that are wanted, placed where the result shall be.
 
   Raises:
-    CheckpointError: if the step is damaged, or holds another kind of state.
+    BrokenCheckpoint: if the step is damaged.
+    CheckpointError: if it holds another kind of state.
   """
   path = epath.Path(step_directory)
   manifest = verify(path)
@@ -184,23 +197,23 @@ def verify(path: epath.Path) -> dict[str, Any]:
   """Returns the manifest of a step whose files are all as they were written.
 
   Raises:
-    CheckpointError: says what is missing or differs.
+    BrokenCheckpoint: says what is missing or differs.
   """
   try:
     manifest = json.loads((path / MANIFEST).read_text())
     wanted = manifest['files']
-  except FileNotFoundError as error:
-    raise CheckpointError(
+  except FileNotFoundError:
+    raise UnfinishedCheckpoint(
       f'{path} has no manifest; its save did not end.'
-    ) from (error)
+    ) from None
   except (ValueError, KeyError, TypeError) as error:
-    raise CheckpointError(f'{path} has an unreadable manifest.') from error
+    raise BrokenCheckpoint(f'{path} has an unreadable manifest.') from error
   found = _hash_files(path)
   for name in sorted({*wanted, *found}):
     if name not in found:
-      raise CheckpointError(f'{path} lacks its file {name}.')
+      raise BrokenCheckpoint(f'{path} lacks its file {name}.')
     if wanted.get(name) != found[name]:
-      raise CheckpointError(f'{path}: the sha256 of {name} differs.')
+      raise BrokenCheckpoint(f'{path}: the sha256 of {name} differs.')
   return manifest
 
 
