@@ -144,7 +144,7 @@ def from_iterator(
     num_classes: number of different labels.
     name: identifies the pipeline in the digest, its seed included.
     transform: as in `split`.
-    evaluation: test rows of every task; one is expected per task, here one.
+    evaluation: test rows, one set or several.
 
   Returns:
     A stream with one task and no boundaries. It has no `task_batches` and

@@ -43,13 +43,13 @@ def permute_indices(
     int64 array in the shape of `indices` broadcast against `epoch`.
 
   Raises:
-    ValueError: if `size` is out of range.
+    ValueError: if `size` or an index is out of range.
 
   Example:
     >>> order = permute_indices(range(5), 5, seed=0)
     >>> sorted(order.tolist())
     [0, 1, 2, 3, 4]
-    >>> int(permute_indices(3, 5, seed=0)) == order[3]
+    >>> bool(permute_indices(3, 5, seed=0) == order[3])
     True
 
   References:
@@ -62,32 +62,37 @@ def permute_indices(
       f'permute_indices: size is {size}; it must be from 1 to 2**31.'
     )
   entries, epochs = np.asarray(indices), np.asarray(epoch)
-  key = _keys((seed,) if isinstance(seed, int) else seed, epochs)
+  if entries.size and not 0 <= entries.min() <= entries.max() < size:
+    raise ValueError(
+      f'permute_indices: indices run from {entries.min()} to '
+      f'{entries.max()}; they must lie in 0 to {size - 1}.'
+    )
+  key = _keys(seed if isinstance(seed, Sequence) else (seed,), epochs)
   shape = np.broadcast_shapes(entries.shape, epochs.shape)
   entries = np.broadcast_to(entries.astype(np.uint64), shape)
   if size == 1:
     return np.zeros(shape, np.int64)
   grid = _grid(size)
-  result = np.atleast_1d(_network(entries, key, grid))
+  result = _network(entries, key, grid)
   outside = np.nonzero(result >= size)
   while outside[0].size:
-    walked = _network(result[outside], _pick(key, shape, outside), grid)
+    keys = np.broadcast_to(key, result.shape)[outside]
+    walked = _network(result[outside], keys, grid)
     result[outside] = walked
     outside = tuple(axis[walked >= size] for axis in outside)
   return result.reshape(shape).astype(np.int64)
 
 
 def _keys(seed: Sequence[int], epochs: np.ndarray) -> np.ndarray:
-  """One 64-bit key for each of `epochs`, in their shape."""
+  """One 64-bit key for each of `epochs`."""
   base = 0
   for part in seed:
     base = _scramble((base + int(part)) & _MASK)
-  key = epochs.astype(np.int64).view(np.uint64) * np.full(
-    epochs.shape, _GOLDEN, np.uint64
-  )
-  key = key ^ np.uint64(base)
+  # At least 1-d: numpy warns of overflow in scalars.
+  key = np.atleast_1d(epochs).astype(np.uint64) * np.uint64(_GOLDEN)
+  key ^= np.uint64(base)
   for factor in (_FIRST, _SECOND):
-    key = (key ^ (key >> _HALF)) * np.full(epochs.shape, factor)
+    key = (key ^ (key >> _HALF)) * factor
   return key ^ (key >> _HALF)
 
 
@@ -112,17 +117,12 @@ def _grid(size: int) -> tuple[int, int]:
   return int(rows[best]), int(columns[best])
 
 
-def _pick(key: np.ndarray, shape: tuple[int, ...], where: tuple) -> np.ndarray:
-  return np.broadcast_to(np.broadcast_to(key, shape), shape or (1,))[where]
-
-
 def _network(
   entries: np.ndarray, key: np.ndarray, grid: tuple[int, int]
 ) -> np.ndarray:
   """Permutes `range(rows * columns)`; `key` broadcasts against `entries`."""
   rows, columns = (np.uint64(side) for side in grid)
   halves = list(np.divmod(np.atleast_1d(entries), columns))
-  key = np.atleast_1d(key)
   # Halves of a few values mix slowly, and cost next to nothing.
   rounds = _ROUNDS_SMALL if grid[0] * grid[1] <= _SMALL else _ROUNDS
   for i, round_key in enumerate(_ROUND_KEYS[:rounds]):

@@ -91,8 +91,8 @@ def split(
     )
   source, labels = _read('split', 'train', train)
   classes = _count_classes('split', labels, num_classes)
-  groups = _class_groups(classes, num_tasks, class_order, order_seed)
   _check_labels('split', 'train', labels, classes)
+  groups = _class_groups(classes, num_tasks, class_order, order_seed)
   pools = [np.flatnonzero(np.isin(labels, group)) for group in groups]
   prepare = PrepareSplit(scenario == 'task', transform)
   tables = _split_tables(groups, classes, scenario)
@@ -337,7 +337,7 @@ def _count_classes(
   where: str, labels: np.ndarray, num_classes: int | None
 ) -> int:
   if num_classes is None:
-    return int(labels.max()) + 1
+    return max(int(labels.max()) + 1, 1)
   return check_steps(where, 'num_classes', num_classes, 1)
 
 
