@@ -173,11 +173,11 @@ def _draw(memory: MemoryState, bits: jax.Array) -> dict[str, Any]:
 def _after(rows: Any, slots: jax.Array) -> jax.Array:
   """Returns `slots`, made to depend on `rows`.
 
-  A loop that reads the memory and writes to it in no fixed order makes XLA copy
+  A loop that reads the memory and writes to it in no fixed order makes XLA
+  copy
   all of it at every step. Here a number that is always zero, though no
   simplification at that level knows it, puts reading first.
   """
-
   for x in jax.tree.leaves(rows):
     byte = x.reshape(-1)[:1].view(jnp.uint8)[0]
     slots += (jax.lax.population_count(byte) >> 4).astype(slots.dtype)

@@ -13,6 +13,7 @@ from lrcl import base
 INPUTS, HIDDEN, CLASSES = 4, 6, 3
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def init_params(seed: Any = 0, dtype: Any = jnp.float32) -> base.Params:
   keys = jax.random.split(jax.random.key(seed), 4)
   normal = lambda key, *shape: 0.5 * jax.random.normal(key, shape, dtype)
@@ -49,6 +50,7 @@ def loss_fn(logits: jax.Array, batch: base.Batch) -> jax.Array:
   return -jnp.take_along_axis(log_p, batch['labels'][:, None], axis=1)[:, 0]
 
 
+@functools.partial(jax.jit, static_argnums=(1, 2))
 def make_batch(
   step: Any = 0, size: int = 8, pad: int = 0, task: Any = 0
 ) -> base.Batch:
@@ -63,10 +65,12 @@ def make_batch(
   }
 
 
+@jax.jit
 def value_fn(params: base.Params, batch: base.Batch) -> jax.Array:
   return loss_fn(apply_fn(params, batch['inputs'])[0], batch)
 
 
+@jax.jit
 def scalar_loss(params: base.Params, batch: base.Batch) -> jax.Array:
   return base.weighted_mean(value_fn(params, batch), batch['weight'])
 
