@@ -96,7 +96,8 @@ def test_gradients_by_the_parameters_of_profiles_are_finite():
     return parts[0] + parts[1]
 
   steps = jnp.arange(20)
-  grads = jax.vmap(jax.grad(value, (0, 1)), (None, None, 0))(0.5, 0.3, steps)
+  grads = jax.vmap(jax.grad(value, (0, 1)), (None, None, 0))
+  grads = jax.jit(grads)(0.5, 0.3, steps)
   assert all(np.all(np.isfinite(grad)) for grad in grads)
   assert all(np.any(grad != 0) for grad in grads)
 
@@ -104,7 +105,7 @@ def test_gradients_by_the_parameters_of_profiles_are_finite():
 def test_gradients_by_a_float_step_are_finite():
   for name in (*FORMULAS, *ENDS, schedules.power_profile(0.5)):
     schedule = schedules.wsd_schedule(1.0, 2, 2, 4, end_value=0.1, decay=name)
-    grads = jax.vmap(jax.grad(schedule))(jnp.arange(12.0))
+    grads = jax.jit(jax.vmap(jax.grad(schedule)))(jnp.arange(12.0))
     assert np.all(np.isfinite(grads)), name
 
 
