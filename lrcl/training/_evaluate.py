@@ -1,13 +1,16 @@
 """Accuracy and loss on every task's test set, as one compiled program."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
 import numpy as np
 
 from lrcl.streams import Stream, make_batch
+from lrcl.training._chunk import place
 from lrcl.training._state import Learner, TrainState
 
 
@@ -70,14 +73,27 @@ def make_evaluator(
       (state, tables, indices, weights),
     )
   run = jax.jit(run)
-  fixed = jax.tree.map(
-    jnp.asarray, (dict(sets.source), sets.tables, indices, weights)
-  )
+  source, indices = _on_device(sets, indices)
+  fixed = (source, sets.tables, indices, weights)
+
+  @functools.lru_cache(maxsize=2)
+  def fixed_on(mesh):
+    return place(fixed, mesh)
 
   def evaluate(state: TrainState) -> dict[str, Any]:
-    return jax.device_get(run(state, *fixed))
+    sharding = state.step.sharding
+    mesh = sharding.mesh if isinstance(sharding, NamedSharding) else None
+    return jax.device_get(run(state, *fixed_on(mesh)))
 
   return evaluate
+
+
+def _on_device(sets, indices):
+  """The rows to evaluate; of a source on the host, only these are read."""
+  if isinstance(sets.source, Mapping) and sets.resident:
+    return dict(sets.source), indices
+  used, indices_of_used = np.unique(indices, return_inverse=True)
+  return sets.rows(used), indices_of_used.reshape(indices.shape)
 
 
 def _in_batches(indices, weights, batch_size):

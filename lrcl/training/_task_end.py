@@ -1,5 +1,6 @@
 """What happens between two tasks: a look back at the finished one."""
 
+import functools
 from typing import Any
 
 import jax
@@ -34,25 +35,7 @@ def make_task_end(
   if learner.on_task_end is identity:
     return lambda state, data, tables, step: state
 
-  def run(state, data, tables, task, rows, weights):
-    if resident:
-      rows = jax.tree.map(lambda x: x[rows], data)
-    batch = lambda args: make_batch(
-      args[0], tables, task, args[1], stream.prepare
-    )
-    batches = jax.lax.map(batch, (rows, weights))
-    key = jax.random.fold_in(jax.random.fold_in(state.rng, state.step), _SALT)
-    return learner.on_task_end(state, batches, key)
-
-  def run_all(state, data, tables, task, rows, weights):
-    if stream.replicas is None:
-      return run(state, data, tables, task, rows, weights)
-    one = lambda args: run(args[0], data, args[1], task, *args[2:])
-    swap = lambda x: jnp.swapaxes(jnp.asarray(x), 0, 1)
-    rows, weights = jax.tree.map(swap, (rows, weights))
-    return jax.lax.map(one, (state, tables, rows, weights))
-
-  compiled = jax.jit(run_all, donate_argnums=0)
+  compiled = _compile(learner, stream.prepare, stream.replicas, resident)
   counts = [_count(stream, task) for task in range(stream.num_tasks)]
 
   def end_task(state, data, tables, step) -> TrainState:
@@ -67,6 +50,27 @@ def make_task_end(
     return compiled(state, data, tables, jnp.int32(task), rows, weights)
 
   return end_task
+
+
+@functools.lru_cache(maxsize=32)
+def _compile(learner, prepare, replicas, resident):
+  """The end of a task as one program, compiled once for all of a stream."""
+
+  def run(state, data, tables, task, rows, weights):
+    if resident:
+      rows = jax.tree.map(lambda x: x[rows], data)
+    batch = lambda args: make_batch(args[0], tables, task, args[1], prepare)
+    batches = jax.lax.map(batch, (rows, weights))
+    key = jax.random.fold_in(jax.random.fold_in(state.rng, state.step), _SALT)
+    return learner.on_task_end(state, batches, key)
+
+  def run_all(state, data, tables, task, rows, weights):
+    one = lambda args: run(args[0], data, args[1], task, *args[2:])
+    swap = lambda x: jnp.swapaxes(jnp.asarray(x), 0, 1)
+    rows, weights = jax.tree.map(swap, (rows, weights))
+    return jax.lax.map(one, (state, tables, rows, weights))
+
+  return jax.jit(run if replicas is None else run_all, donate_argnums=0)
 
 
 def _count(stream: Stream, task: int) -> int:

@@ -139,7 +139,13 @@ def train(mesh=None, axis_name=None, capacity=16):
   stream = problem.stream((10, 10))
   state = problem.new_state(init_fn, learner)
   end, records = training.train_stream(
-    learner, state, stream, mesh=mesh, axis_name=axis_name, chunk_steps=10
+    learner,
+    state,
+    stream,
+    evaluate=training.make_evaluator(learner, stream),
+    mesh=mesh,
+    axis_name=axis_name,
+    chunk_steps=10,
   )
   return jax.device_get(end.params), records, end.opt_state.memory
 
@@ -155,6 +161,7 @@ def test_one_device_equals_a_mesh_of_four_equals_pmap():
   for other in (mesh_records, pmap_records):
     for record, want in zip(other, records, strict=True):
       close(record['trace']['loss'], want['trace']['loss'])
+      close(record['metrics']['loss'], want['metrics']['loss'])
       assert record['trace']['learning_rate'] == want['trace']['learning_rate']
   # which rows are stored is not a matter of rounding
   for other in (mesh_memory, pmap_memory):
