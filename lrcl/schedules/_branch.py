@@ -12,7 +12,7 @@ from lrcl.schedules._profiles import Decay, Value
 
 def decay_branch(
   schedule: optax.Schedule,
-  start_step: int,
+  start_step: int | jax.Array,
   decay_steps: int,
   *,
   end_value: Value = 0.0,
@@ -27,7 +27,9 @@ def decay_branch(
     schedule: the trunk; a function of the step. One with a state, such as
       `per_task(...)`, is refused: a branch has its trunk's state, and a decay
       of its clock belongs inside, `per_task(decay_branch(...))`.
-    start_step: the step at which the decay starts.
+    start_step: the step at which the decay starts. It may be a traced int32,
+      so that one compiled program serves every branch of a run; the trunk
+      itself is then the branch of a step that is never reached.
     decay_steps: steps of the decay, at least 1.
     end_value: the value at the end of the decay and after it. Greater than 0
       for the decays 'exponential' and 'inverse', which need a trunk that is
@@ -54,9 +56,11 @@ def decay_branch(
   """
   where = 'decay_branch'
   _checks.check_schedule(where, 'schedule', schedule)
-  start_step = check_steps(where, 'start_step', start_step)
   decay_steps = check_steps(where, 'decay_steps', decay_steps, 1)
-  end_step = _segments.check_total(where, start_step + decay_steps)
+  if not isinstance(start_step, jax.Array):
+    start_step = check_steps(where, 'start_step', start_step)
+    _segments.check_total(where, start_step + decay_steps)
+  end_step = start_step + decay_steps
   _checks.check_values(where, end_value=end_value)
   shape = profiles.resolve_shape(
     where, 'decay', decay, {'end_value': end_value}
