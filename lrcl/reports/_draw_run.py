@@ -71,6 +71,8 @@ def run_figure(records: Sequence[Record], row: str, *, title: str = '') -> Any:
   for name in names[::-1]:  # main is drawn last, on top
     color = colors[family(name)]
     _curves(axes, records, row, name, color)
+  _log_axis(axes[1])
+  _accuracy_axis(axes[2])
   for ax in axes:
     _style.dress(ax)
     _boundaries(ax, records, row)
@@ -78,10 +80,7 @@ def run_figure(records: Sequence[Record], row: str, *, title: str = '') -> Any:
   _style.label(axes[1], y='training loss (log scale)')
   _style.label(axes[2], x='step', y='accuracy, tasks met so far')
   axes[0].set_ylim(bottom=0)
-  axes[1].set_yscale('log')
-  _log_ticks(axes[1])
   axes[0].margins(x=0.01)
-  axes[2].set_ylim(top=min(1.02, axes[2].get_ylim()[1]))
   _task_names(axes[0], records, row)
   _legend(fig, colors, title)
   return fig
@@ -153,13 +152,43 @@ def _band(
     ax.fill_between(steps, low, high, color=color, alpha=0.18, linewidth=0)
 
 
-def _log_ticks(ax: Any) -> None:
-  """Plain numbers at 1, 2, 5 times the powers of ten."""
+def _log_axis(ax: Any) -> None:
+  """A log axis over the lines, with few and plain numbers.
+
+  A wide band may leave the axes: it would else flatten every line.
+  """
   from matplotlib import ticker
 
-  ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+  low, high = _line_range(ax)
+  if not 0 < low <= high:
+    return
+  low, high = low / 1.6, high * 1.6
+  parts = (1, 2, 5) if high / low < 200 else (1,)
+  powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))))
+  ticks = [part * 10.0**power for power in powers for part in parts]
+  ax.set_yscale('log')
+  ax.yaxis.set_major_locator(ticker.FixedLocator(ticks))
   ax.yaxis.set_major_formatter(ticker.FuncFormatter(lambda y, _: f'{y:g}'))
   ax.minorticks_off()
+  ax.set_ylim(low, high)
+
+
+def _accuracy_axis(ax: Any) -> None:
+  """A linear axis over the lines, not above 1."""
+  low, high = _line_range(ax)
+  if np.isfinite(low):
+    pad = max(0.02, 0.06 * (high - low))
+    ax.set_ylim(max(low - pad, -0.02), min(high + pad, 1.02))
+
+
+def _line_range(ax: Any) -> tuple[float, float]:
+  """The lowest and highest finite value of the lines."""
+  values = [np.asarray(line.get_ydata(), np.float64) for line in ax.lines]
+  values = np.concatenate([np.full(1, np.nan), *values])
+  values = values[np.isfinite(values)]
+  if not values.size:
+    return np.nan, np.nan
+  return float(values.min()), float(values.max())
 
 
 def boundaries(records: Sequence[Record], row: str) -> list[tuple[int, int]]:

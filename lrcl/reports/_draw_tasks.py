@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from lrcl import metrics
 from lrcl.reports import _series, _style
 from lrcl.reports._records import Record
 from lrcl.reports._style import LIGHT
@@ -84,14 +83,10 @@ def gap_figure(records: Sequence[Record], row: str) -> Any:
   series = _series.continual_series(records, row)
   fig = _style.new_figure('write_report', 10, 2.9)
   ax = fig.subplots()
-  mean, half = metrics.mean_interval(series.accuracy)
-  half = np.nan_to_num(half)
   first = 0
   for n, (end, task) in enumerate(zip(series.ends, series.tasks, strict=True)):
     color = _style.series_color(n)
-    _task_line(
-      ax, series.steps, mean[:, task], half[:, task], first, end, color
-    )
+    _task_line(ax, series.steps, series.accuracy[..., task], first, end, color)
     if end < series.ends[-1]:
       _lowest(ax, series, task, end, color)
       ax.axvline(
@@ -112,20 +107,23 @@ def gap_figure(records: Sequence[Record], row: str) -> Any:
 def _task_line(
   ax: Any,
   steps: np.ndarray,
-  mean: np.ndarray,
-  half: np.ndarray,
+  accuracy: np.ndarray,
   first: int,
   end: int,
   color: str,
 ) -> None:
-  """Thin while the task is trained, full with a band once it is over."""
+  """Thin while the task is trained, full with a band once it is over.
+
+  The band is the range over seeds: with few seeds the intervals of many tasks
+  would hide one another.
+  """
+  mean = accuracy.mean(0)
   start, learnt = slice(first, end + 1), slice(end, None)
   ax.plot(steps[start], mean[start], color=color, linewidth=0.9, alpha=0.55)
-  x, y = _style.thin(steps[learnt], np.stack([mean, half])[:, learnt])
-  ax.plot(x, y[0], color=color, linewidth=1.5)
-  ax.fill_between(
-    x, y[0] - y[1], y[0] + y[1], color=color, alpha=0.15, linewidth=0
-  )
+  x, y = _style.thin(steps[learnt], accuracy[:, learnt])
+  ax.plot(x, y.mean(0), color=color, linewidth=1.5)
+  if len(y) > 1:
+    ax.fill_between(x, y.min(0), y.max(0), color=color, alpha=0.13, linewidth=0)
 
 
 def _lowest(

@@ -4,7 +4,7 @@ RUNS = (
   'One line is the mean over seeds, its band the 95% interval; of the loss, '
   'which is smoothed over a few steps, both of the logarithm. A branch starts '
   'from the checkpoint at its fork; main goes on as if it had not been. Dots '
-  'mark what a branch ends with.'
+  'mark what a branch ends with. The axes fit the lines; a band may leave them.'
 )
 MATRICES = (
   'Accuracy on each task (columns) after training on each task (rows), mean '
@@ -12,8 +12,9 @@ MATRICES = (
 )
 GAPS = (
   'Accuracy on each task along the main branch: thin while the task is '
-  'trained, full once it is over. A triangle marks the lowest point since '
-  'then; min-ACC is the mean of these minima, taken seed by seed.'
+  'trained, full once it is over, the band being the range over seeds. A '
+  'triangle marks the lowest point of the mean since then; min-ACC is the mean '
+  'of such minima, taken seed by seed.'
 )
 DEFINITIONS = (
   (

@@ -8,7 +8,8 @@ from typing import Any, TextIO
 import numpy as np
 
 from lrcl.reports._findings import findings
-from lrcl.reports._summary import Estimate
+from lrcl.reports._records import Record
+from lrcl.reports._summary import Estimate, summarize
 
 COLUMNS = (
   ('average accuracy', 'average_accuracy'),
@@ -71,8 +72,19 @@ def format_count(estimate: Estimate | None) -> str:
   return f'{value:.3g}{unit}'
 
 
-def format_table(rows: Sequence[dict[str, Any]]) -> str:
-  """The table as plain aligned text, without the findings."""
+def format_table(records: Sequence[Record]) -> str:
+  """The table as plain aligned text, without the findings.
+
+  Args:
+    records: from `read_records`.
+
+  Returns:
+    Text of several lines, without a newline at its end.
+  """
+  return _aligned(summarize(records))
+
+
+def _aligned(rows: Sequence[dict[str, Any]]) -> str:
   heads, cells = table_cells(rows)
   lines = [heads, *cells]
   widths = [max(len(line[n]) for line in lines) for n in range(len(heads))]
@@ -87,7 +99,7 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def print_table(
-  rows: Sequence[dict[str, Any]], *, file: TextIO | None = None
+  records: Sequence[Record], *, file: TextIO | None = None
 ) -> None:
   """Prints the table and, below it, the findings.
 
@@ -95,14 +107,15 @@ def print_table(
   file, a pipe) gets plain aligned text.
 
   Args:
-    rows: from `summarize`.
+    records: from `read_records`.
     file: where to print; None is standard output.
   """
   out = sys.stdout if file is None else file
+  rows = summarize(records)
   if out.isatty() and _has_rich():
     _print_rich(rows, out)
   else:
-    print(format_table(rows), file=out)
+    print(_aligned(rows), file=out)
   print(NOTE, file=out)
   print(file=out)
   for sentence in findings(rows):

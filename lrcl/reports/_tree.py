@@ -64,8 +64,9 @@ def _branch(
 def describe_branch(records: Sequence[Record], row: str, name: str) -> str:
   """One branch in one line."""
   facts = branch_facts(records, row, name)
-  start = f'from {facts["fork"]}' if facts['fork'] is not None else 'from 0'
-  parts = [name, f'{start}, {facts["steps"]} steps', facts['schedule']]
+  steps = f'from {facts["fork"] or 0}, {facts["steps"]} steps'
+  parts = [name, steps if facts['trained'] else 'not trained']
+  parts.append(facts['schedule'])
   if facts['loss'] is not None:
     parts.append(f'loss {facts["loss"]:.3f}')
   if facts['accuracy'] is not None:
@@ -76,7 +77,11 @@ def describe_branch(records: Sequence[Record], row: str, name: str) -> str:
 def branch_facts(
   records: Sequence[Record], row: str, name: str
 ) -> dict[str, Any]:
-  """What is told of a branch: `fork`, `steps`, `end`, `schedule`, results."""
+  """What is told of a branch.
+
+  `fork`, `end` and `steps`; `trained`, which is False of a reference row that
+  has no training; `schedule`; `loss` and `accuracy`, None where unknown.
+  """
   found = _records.select(records, row, name)
   parent = _records.parent_of(records, row, name)
   last = found[-1]
@@ -85,6 +90,7 @@ def branch_facts(
     'fork': fork,
     'end': last['step'],
     'steps': last['step'] - (fork or 0),
+    'trained': len(found) > 1 or last.get('learning_rate') is not None,
     'schedule': schedule_name(last),
     'loss': _last_loss(records, row, name),
     'accuracy': _last_accuracy(records, row, name),

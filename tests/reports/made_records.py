@@ -250,6 +250,6 @@ if __name__ == '__main__':
 
     made = reports.read_records(sys.argv[1])
     print(reports.write_report(sys.argv[1]))
-    reports.print_table(reports.summarize(made))
+    reports.print_table(made)
     reports.draw_branched_run(made, pathlib.Path(sys.argv[1]) / 'run.png')
     print(reports.format_tree(made))

@@ -149,6 +149,18 @@ def test_records_without_traces_versions_and_digests(shown):
   assert 'Accuracy matrices' in text
 
 
+def test_a_run_that_diverged_is_drawn_as_far_as_it_goes(made):
+  bad = []
+  for record in made:
+    if record['row'] == 'replay' and record['branch'] == 'main':
+      if record['step'] > 80:
+        gone = [[None] * 20] * 3
+        record = record | {'trace': record['trace'] | {'loss': gone}}
+      bad.append(record)
+  low, high = _draw_run.run_figure(bad, 'replay').axes[1].get_ylim()
+  assert 0.05 < low < high < 20
+
+
 @pytest.mark.parametrize(
   ('suffix', 'start'), [('png', b'\x89PNG'), ('svg', b'<?xml')]
 )

@@ -24,7 +24,7 @@ class Terminal(io.StringIO):
 
 def test_plain_table(made):
   rows = reports.summarize(made)
-  lines = reports.format_table(rows).splitlines()
+  lines = reports.format_table(made).splitlines()
   assert len(lines) == 2 + len(rows)
   assert len({line.rindex(' ') for line in lines[2:]}) == 1  # aligned
   cells = {line.split()[0]: line for line in lines[2:]}
@@ -37,32 +37,32 @@ def test_plain_table(made):
 
 def test_columns_of_costs_need_records_of_them(made):
   bare = [r | {'metrics': {'accuracy': r['metrics']['accuracy']}} for r in made]
-  assert 'bytes' in reports.format_table(reports.summarize(made))
-  assert 'bytes' not in reports.format_table(reports.summarize(bare))
+  assert 'bytes' in reports.format_table(made)
+  assert 'bytes' not in reports.format_table(bare)
 
 
 def test_findings_stand_below(made):
   rows, out = reports.summarize(made), io.StringIO()
-  reports.print_table(rows, file=out)
+  reports.print_table(made, file=out)
   table, _, below = out.getvalue().partition('\n\n')
-  assert table.startswith(reports.format_table(rows))
+  assert table.startswith(reports.format_table(made))
   assert below.splitlines() == [f'- {s}' for s in reports.findings(rows)]
 
 
 def test_rich_draws_on_a_terminal(made, monkeypatch):
   monkeypatch.setenv('COLUMNS', '200')
   monkeypatch.setenv('TERM', 'dumb')
-  rows, out = reports.summarize(made), Terminal()
-  reports.print_table(rows, file=out)
+  out = Terminal()
+  reports.print_table(made, file=out)
   assert '──' in out.getvalue()
   assert 'nearest_mean *' in out.getvalue()
 
 
 def test_a_terminal_without_rich(made, monkeypatch):
   monkeypatch.setitem(sys.modules, 'rich', None)
-  rows, out = reports.summarize(made), Terminal()
-  reports.print_table(rows, file=out)
-  assert reports.format_table(rows) in out.getvalue()
+  out = Terminal()
+  reports.print_table(made, file=out)
+  assert reports.format_table(made) in out.getvalue()
 
 
 def test_counts_are_short():
@@ -100,6 +100,7 @@ def test_tree_of_every_row(made):
   blocks = reports.format_tree(made).split('\n\n')
   assert len(blocks) == 7
   assert all('accuracy' in block for block in blocks)
+  assert blocks[-1].endswith('main  not trained  accuracy 0.100')
   orphan = [r for r in made if r['branch'] == 'decay-40']
   assert 'decay-40  from 40' in reports.format_tree(orphan)
 
