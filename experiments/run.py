@@ -40,7 +40,7 @@ def train_row(
   began = time.monotonic()
   stream = contender.stream
   with training.Branches(root / contender.name) as branches:
-    evaluate = training.make_evaluator(contender.learner, stream)
+    evaluate = make_evaluate(contender)
     branches.create(
       'main', schedule=contender.schedule, config=workdirs.digest(config)
     )
@@ -57,8 +57,20 @@ def train_decay(
 ) -> None:
   """Trains one more decay branch, from a checkpoint of the main branch."""
   with training.Branches(root / contender.name) as branches:
-    evaluate = training.make_evaluator(contender.learner, contender.stream)
+    evaluate = make_evaluate(contender)
     fork_decay(contender, config, branches, evaluate, start)
+
+
+def make_evaluate(contender: build.Contender) -> Any:
+  """Accuracy and loss on every task, and what a step costs."""
+  evaluate = training.make_evaluator(contender.learner, contender.stream)
+  cost = training.step_cost(
+    contender.learner,
+    contender.state,
+    contender.stream,
+    jnp.int32(build.NEVER),
+  )
+  return lambda state: {**evaluate(state), **cost}
 
 
 def fork_decay(

@@ -4,6 +4,7 @@ from lrcl.training._branches import Branches as Branches
 from lrcl.training._branches import Restored as Restored
 from lrcl.training._checkpoints import CheckpointError as CheckpointError
 from lrcl.training._checkpoints import NoCheckpoint as NoCheckpoint
+from lrcl.training._cost import step_cost as step_cost
 from lrcl.training._evaluate import make_evaluator as make_evaluator
 from lrcl.training._interrupt import Interrupted as Interrupted
 from lrcl.training._lineage import Lineage as Lineage

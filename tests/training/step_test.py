@@ -188,3 +188,17 @@ def test_weights_are_right_when_they_differ_between_devices():
   close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
   jax.tree.map(close, got.params, want.params)
   close(mapped_info.loss, info.loss)
+
+
+def test_cost_counts_gradients_and_bytes():
+  stream = problem.stream()
+  for make, gradients in ((problem.plain, 1.0), (problem.everything, 2.0)):
+    init_fn, learner = make()
+    state = problem.new_state(init_fn, learner)
+    cost = training.step_cost(learner, state, stream)
+    assert cost['gradient_evaluations'] == gradients
+    stacked = streams.replicate([stream, problem.stream(seed=1)])
+    states = training.create_states(init_fn, learner.tx, (0, 1))
+    assert training.step_cost(learner, states, stacked) == cost
+  items = state.opt_state.memory.items
+  assert cost['stored_bytes'] > sum(x.nbytes for x in items.values())
