@@ -111,7 +111,9 @@ def hold(start: Any, end: Any, done: Any, left: Any) -> jax.Array:
 
 
 def _exponential(start: Any, end: Any, done: Any, left: Any) -> jax.Array:
-  value = start * jnp.exp(done * jnp.log(end / start))
+  # From 0 there is no such decay: it stays there, and is not NaN.
+  ratio = jnp.where(start > 0, end / jnp.where(start > 0, start, 1.0), 1.0)
+  value = start * jnp.exp(done * jnp.log(ratio))
   return jnp.where(left > 0, value, end)
 
 

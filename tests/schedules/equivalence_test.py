@@ -75,6 +75,14 @@ def test_a_branch_takes_any_schedule_of_optax():
   np.testing.assert_allclose(got, [0.0, 1.0, 0.5, 0.25, 0.0], atol=1e-6)
 
 
+@pytest.mark.parametrize('decay', ['exponential', 'inverse'])
+def test_a_branch_off_a_trunk_at_zero_is_not_nan(decay):
+  trunk = schedules.wsd_schedule(1.0, 2, 2, 2)
+  branch = schedules.decay_branch(trunk, 0, 2, end_value=0.1, decay=decay)
+  got = branch(np.arange(4))
+  np.testing.assert_array_equal(got, np.float32([0.0, 0.0, 0.1, 0.1]))
+
+
 @random_cases
 @hypothesis.given(
   warmup=lengths,
