@@ -18,12 +18,12 @@ from lrcl.streams._replicate import replicate as replicate
 from lrcl.streams._scenarios import permuted as permuted
 from lrcl.streams._scenarios import rotated as rotated
 from lrcl.streams._scenarios import split as split
+from lrcl.streams._sources import RESIDENT_BYTES as RESIDENT_BYTES
+from lrcl.streams._sources import HostSource as HostSource
+from lrcl.streams._sources import is_resident as is_resident
 from lrcl.streams._stacked import StackedPlan as StackedPlan
-from lrcl.streams._stream import RESIDENT_BYTES as RESIDENT_BYTES
 from lrcl.streams._stream import EvalSet as EvalSet
-from lrcl.streams._stream import HostSource as HostSource
 from lrcl.streams._stream import Stream as Stream
 from lrcl.streams._stream import StreamPlan as StreamPlan
-from lrcl.streams._stream import is_resident as is_resident
 from lrcl.streams._stream import make_batch as make_batch
 from lrcl.streams._tfds import from_tfds as from_tfds

@@ -5,11 +5,12 @@ import dataclasses
 
 import numpy as np
 
-from lrcl.streams._plan import Plan, make_plan
+from lrcl.streams._plan import ENDLESS, Plan, make_plan
 from lrcl.streams._prepare import PreparePerRow, PrepareSplit
-from lrcl.streams._stream import Source, Stream, gather
+from lrcl.streams._sources import Source, gather
+from lrcl.streams._stream import Stream
 
-_COPY_BYTES = 2**27
+_COPY_BYTES = 2**27  # 128 MiB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +62,8 @@ def joint(stream: Stream, *, seed: int | None = None) -> Stream:
   plan = stream.plan
   if not isinstance(plan, Plan):
     raise ValueError('joint: give a single stream and replicate the results.')
+  if stream.num_steps == ENDLESS:
+    raise ValueError('joint: the stream is held and has no end; join it first.')
   seed = plan.seed if seed is None else seed
   if isinstance(stream.prepare, PrepareSplit):  # it reads tasks off labels
     source, prepare, pools = stream.source, stream.prepare, plan.pools

@@ -8,8 +8,9 @@ import jax
 import numpy as np
 
 from lrcl.streams._plan import Plan
+from lrcl.streams._sources import Source
 from lrcl.streams._stacked import StackedPlan
-from lrcl.streams._stream import EvalSet, Source, Stream
+from lrcl.streams._stream import EvalSet, Stream
 
 
 def replicate(streams: Sequence[Stream]) -> Stream:

@@ -6,7 +6,6 @@ from typing import Any, Literal
 import numpy as np
 
 from lrcl.base import check_steps
-from lrcl.streams._plan import Plan, make_plan, pad_to_batches
 from lrcl.streams._prepare import (
   PreparePermuted,
   PrepareRotated,
@@ -14,8 +13,15 @@ from lrcl.streams._prepare import (
   Transform,
 )
 from lrcl.streams._rotation import rotation_tables
-from lrcl.streams._sources import as_source, labels_of
-from lrcl.streams._stream import EvalSet, Prepare, Source, Stream, gather
+from lrcl.streams._stream import Prepare, Stream
+from lrcl.streams._tasks import (
+  check_labels,
+  consecutive_plan,
+  count_classes,
+  input_shape,
+  make_eval_set,
+  read_data,
+)
 
 Scenario = Literal['class', 'task', 'domain']
 
@@ -89,20 +95,22 @@ def split(
       f"split: scenario is {scenario!r}; it must be 'class', 'task' or "
       "'domain'."
     )
-  source, labels = _read('split', 'train', train)
-  classes = _count_classes('split', labels, num_classes)
-  _check_labels('split', 'train', labels, classes)
+  source, labels = read_data('split', 'train', train)
+  classes = count_classes('split', labels, num_classes)
+  check_labels('split', 'train', labels, classes)
   groups = _class_groups(classes, num_tasks, class_order, order_seed)
   pools = [np.flatnonzero(np.isin(labels, group)) for group in groups]
   prepare = PrepareSplit(scenario == 'task', transform)
   tables = _split_tables(groups, classes, scenario)
   evaluation = None
   if test is not None:
-    test_source, labels = _read('split', 'test', test)
-    _check_labels('split', 'test', labels, classes)
+    test_source, labels = read_data('split', 'test', test)
+    check_labels('split', 'test', labels, classes)
     tests = [np.flatnonzero(np.isin(labels, group)) for group in groups]
-    evaluation = _eval_set('split', test_source, tests, tables, prepare)
-  plan = _consecutive('split', pools, batch_size, epochs, steps_per_task, seed)
+    evaluation = make_eval_set('split', test_source, tests, tables, prepare)
+  plan = consecutive_plan(
+    'split', pools, batch_size, epochs, steps_per_task, seed
+  )
   outputs = len(groups[0]) if scenario == 'domain' else classes
   return Stream(source, plan, tables, prepare, evaluation, outputs, num_tasks)
 
@@ -148,8 +156,8 @@ def permuted(
     <https://arxiv.org/abs/1312.6211>`_, 2013.
   """
   num_tasks = check_steps('permuted', 'num_tasks', num_tasks, 1)
-  source, labels = _read('permuted', 'train', train)
-  size = int(np.prod(_input_shape(source)))
+  source, labels = read_data('permuted', 'train', train)
+  size = int(np.prod(input_shape(source)))
   rng = np.random.default_rng(permutation_seed)
   orders = [np.arange(size)]
   orders += [rng.permutation(size) for _ in range(num_tasks - 1)]
@@ -218,8 +226,8 @@ def rotated(
     raise ValueError(
       f'rotated: there are {len(angles)} angles for {num_tasks} tasks.'
     )
-  source, labels = _read('rotated', 'train', train)
-  shape = _image_shape(_input_shape(source), image_shape)
+  source, labels = read_data('rotated', 'train', train)
+  shape = _image_shape(input_shape(source), image_shape)
   return _same_rows(
     'rotated',
     (source, labels, test, num_classes),
@@ -235,37 +243,17 @@ def _same_rows(
   """A stream whose tasks share all rows and differ in what is done to them."""
   source, labels, test, num_classes = data
   num_tasks, *rest = schedule
-  classes = _count_classes(where, labels, num_classes)
-  _check_labels(where, 'train', labels, classes)
+  classes = count_classes(where, labels, num_classes)
+  check_labels(where, 'train', labels, classes)
   rows = np.arange(len(labels), dtype=np.int32)
   evaluation = None
   if test is not None:
-    test_source, labels = _read(where, 'test', test)
-    _check_labels(where, 'test', labels, classes)
+    test_source, labels = read_data(where, 'test', test)
+    check_labels(where, 'test', labels, classes)
     tests = [np.arange(len(labels))] * num_tasks
-    evaluation = _eval_set(where, test_source, tests, tables, prepare)
-  plan = _consecutive(where, [rows] * num_tasks, *rest)
+    evaluation = make_eval_set(where, test_source, tests, tables, prepare)
+  plan = consecutive_plan(where, [rows] * num_tasks, *rest)
   return Stream(source, plan, tables, prepare, evaluation, classes, num_tasks)
-
-
-def _consecutive(
-  where: str,
-  pools: Sequence[np.ndarray],
-  batch_size: int,
-  epochs: int,
-  steps_per_task: int | None,
-  seed: int,
-) -> Plan:
-  """Every task once, in order."""
-  batch_size = check_steps(where, 'batch_size', batch_size, 1)
-  if steps_per_task is None:
-    epochs = check_steps(where, 'epochs', epochs, 1)
-    steps = [epochs * -(-len(pool) // batch_size) for pool in pools]
-  else:
-    steps = [check_steps(where, 'steps_per_task', steps_per_task, 1)]
-    steps *= len(pools)
-  steps = [max(count, 1) for count in steps]  # make_plan names empty tasks
-  return make_plan(pools, enumerate(steps), batch_size=batch_size, seed=seed)
 
 
 def _class_groups(
@@ -309,51 +297,6 @@ def _split_tables(
       label[group] = np.arange(len(group))
   tables = {'class_task': task, 'class_label': label}
   return tables | ({'class_mask': mask} if scenario == 'task' else {})
-
-
-def _eval_set(
-  where: str,
-  source: Source,
-  rows: Sequence[np.ndarray],
-  tables: Any,
-  prepare: Prepare,
-) -> EvalSet:
-  """Pads the rows of every task to the longest of them."""
-  for task, found in enumerate(rows):
-    if not len(found):
-      raise ValueError(f'{where}: task {task} has no test rows.')
-  most = max(len(found) for found in rows)
-  padded = [pad_to_batches(found, most) for found in rows]
-  indices, weights = (np.concatenate(p) for p in zip(*padded, strict=True))
-  return EvalSet(source, indices, weights, tables, prepare)
-
-
-def _read(where: str, name: str, data: Any) -> tuple[Source, np.ndarray]:
-  source = as_source(data, where, name)
-  return source, labels_of(source, where, name)
-
-
-def _count_classes(
-  where: str, labels: np.ndarray, num_classes: int | None
-) -> int:
-  if num_classes is None:
-    return max(int(labels.max()) + 1, 1)
-  return check_steps(where, 'num_classes', num_classes, 1)
-
-
-def _check_labels(
-  where: str, name: str, labels: np.ndarray, num_classes: int
-) -> None:
-  low, high = int(labels.min()), int(labels.max())
-  if low < 0 or high >= num_classes:
-    raise ValueError(
-      f'{where}: the labels of {name} run from {low} to {high}; with '
-      f'{num_classes} classes they must lie in 0 to {num_classes - 1}.'
-    )
-
-
-def _input_shape(source: Source) -> tuple[int, ...]:
-  return gather(source, np.zeros(1, np.int32))['inputs'].shape[1:]
 
 
 def _image_shape(

@@ -1,11 +1,45 @@
 """Where rows come from: arrays in memory, or anything with random access."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from lrcl.streams._stream import HostSource, Source
+RESIDENT_BYTES = 2**30
+"""Arrays up to this size are kept on the device (1 GiB)."""
+
+
+@runtime_checkable
+class HostSource(Protocol):
+  """Data that is gathered on the host, one chunk ahead of the device."""
+
+  def __len__(self) -> int:
+    """Number of rows."""
+    ...
+
+  def rows(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+    """Columns at `indices` (of any shape), each `[*indices.shape, ...]`."""
+    ...
+
+
+Source = Mapping[str, np.ndarray] | HostSource
+"""Columns in memory, or something that gathers them on the host."""
+
+
+def gather(source: Source, indices: np.ndarray) -> dict[str, np.ndarray]:
+  """Reads rows on the host: `[*indices.shape, ...]` for each column."""
+  if isinstance(source, Mapping):
+    # A memory map's rows are plain arrays.
+    return {n: np.asarray(column[indices]) for n, column in source.items()}
+  return source.rows(indices)
+
+
+def is_resident(source: Source, resident_bytes: int = RESIDENT_BYTES) -> bool:
+  """Whether `source` is arrays in memory that may be kept on the device."""
+  if not isinstance(source, Mapping):
+    return False
+  mapped = any(isinstance(c, np.memmap) for c in source.values())
+  return not mapped and sum(c.nbytes for c in source.values()) <= resident_bytes
 
 
 def as_source(data: Any, where: str, name: str) -> Source:

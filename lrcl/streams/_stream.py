@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 import dataclasses
 import functools
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +11,7 @@ import numpy as np
 
 from lrcl.streams._digest import describe
 from lrcl.streams._plan import Phase, PlanChunk
-
-RESIDENT_BYTES = 2**30
-"""Arrays up to this size are kept on the device (1 GiB)."""
+from lrcl.streams._sources import Source, gather, is_resident
 
 Prepare = Callable[[Mapping[str, jax.Array], Any, jax.Array], Mapping]
 """`prepare(rows, tables, task_id) -> batch`, pure, runs on the device.
@@ -22,19 +20,6 @@ Prepare = Callable[[Mapping[str, jax.Array], Any, jax.Array], Mapping]
 `tables` is the stream's pytree of small arrays. The batch it returns needs no
 `weight`, and no `task` where all rows belong to `task_id`.
 """
-
-
-@runtime_checkable
-class HostSource(Protocol):
-  """Data that is gathered on the host, one chunk ahead of the device."""
-
-  def __len__(self) -> int:
-    """Number of rows."""
-    ...
-
-  def rows(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-    """Columns at `indices` (of any shape), each `[*indices.shape, ...]`."""
-    ...
 
 
 class StreamPlan(Protocol):
@@ -83,26 +68,6 @@ class StreamPlan(Protocol):
   ) -> tuple[np.ndarray, np.ndarray]:
     """Every training row of one task once."""
     ...
-
-
-Source = Mapping[str, np.ndarray] | HostSource
-"""Columns in memory, or something that gathers them on the host."""
-
-
-def gather(source: Source, indices: np.ndarray) -> dict[str, np.ndarray]:
-  """Reads rows on the host: `[*indices.shape, ...]` for each column."""
-  if isinstance(source, Mapping):
-    # A memory map's rows are plain arrays.
-    return {n: np.asarray(column[indices]) for n, column in source.items()}
-  return source.rows(indices)
-
-
-def is_resident(source: Source, resident_bytes: int = RESIDENT_BYTES) -> bool:
-  """Whether `source` is arrays in memory that may be kept on the device."""
-  if not isinstance(source, Mapping):
-    return False
-  mapped = any(isinstance(c, np.memmap) for c in source.values())
-  return not mapped and sum(c.nbytes for c in source.values()) <= resident_bytes
 
 
 def make_batch(

@@ -10,7 +10,7 @@ import zipfile
 import numpy as np
 
 from lrcl.streams._items import ExampleFn, ItemSource, PickColumns
-from lrcl.streams._stream import RESIDENT_BYTES, Source
+from lrcl.streams._sources import RESIDENT_BYTES, Source
 
 
 def from_tfds(

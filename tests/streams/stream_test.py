@@ -369,6 +369,8 @@ def test_joint_seeds_and_replicas():
   assert stack.chunk(0, 4).indices.shape == (4, 2, 5)
   with pytest.raises(ValueError, match='single stream'):
     joint(replicate([_make()]))
+  with pytest.raises(ValueError, match='has no end'):
+    joint(_make().hold(3))
   permuted_ = [joint(_make('permuted', seed=s)) for s in range(2)]
   assert replicate(permuted_).replicas == 2
 
