@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from lrcl import base, training, tree
+from lrcl import base, streams, training, tree
 from tests.training import problem
 
 DEVICES = 4
