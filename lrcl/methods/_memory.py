@@ -174,8 +174,7 @@ def _after(rows: Any, slots: jax.Array) -> jax.Array:
   """Returns `slots`, made to depend on `rows`.
 
   A loop that reads the memory and writes to it in no fixed order makes XLA
-  copy
-  all of it at every step. Here a number that is always zero, though no
+  copy all of it at every step. Here a number that is always zero, though no
   simplification at that level knows it, puts reading first.
   """
   for x in jax.tree.leaves(rows):

@@ -1,0 +1,384 @@
+"""One battery for all methods; a method is one row of the table.
+
+A row says how to make the method and which extra args it cannot do without.
+Everything else is asked of all alike: it ignores what it does not know, keeps
+dtypes and the structure of its state, compiles once, survives wrappers that
+skip steps, donation and checkpoints, and gives the same on one device and
+four, under `jit` and `pmap`, for one seed and for a stack of them.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+import pytest
+
+from lrcl import methods, schedules, tree
+from tests.methods import problem
+
+EXAMPLE = jax.eval_shape(problem.make_batch)
+with_memory = functools.partial(
+  methods.with_memory, capacity=12, example=EXAMPLE, batch_size=4
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+  """One row.
+
+  Attributes:
+    make: makes the transformation.
+    needs: the extra args without which `update` raises a `TypeError`.
+    identity: whether updates pass unchanged until the method has consolidated.
+    rate: whether the row holds a link that applies a learning rate; the others
+      are followed by one in tests that take steps.
+  """
+
+  make: Callable[[], optax.GradientTransformation]
+  needs: tuple[str, ...] = ()
+  identity: bool = False
+  rate: bool = False
+
+  def chain(self) -> optax.GradientTransformationExtraArgs:
+    if self.rate:
+      return optax.with_extra_args_support(self.make())
+    return optax.chain(self.make(), methods.scale_by_schedule_value(0.1))
+
+
+def make_rate() -> optax.GradientTransformation:
+  ramp = lambda step: 0.2 / (1.0 + jnp.asarray(step, jnp.float32))
+  return methods.scale_by_schedule_value(schedules.per_task(ramp))
+
+
+def make_canonical() -> optax.GradientTransformation:
+  """The whole chain of the design, in its order."""
+  return with_memory(
+    optax.chain(
+      methods.add_memory_gradient(0.5),
+      methods.add_ewc_penalty(2.0),
+      optax.clip_by_global_norm(1.0),
+      optax.scale_by_adam(),
+      optax.add_decayed_weights(1e-2),
+      make_rate(),
+      methods.normalize_and_project(),
+    )
+  )
+
+
+METHODS = {
+  'scale_by_schedule_value': Method(make_rate, ('task_id',), rate=True),
+  'add_l2_anchor': Method(lambda: methods.add_l2_anchor(0.5), identity=True),
+  'add_ewc_penalty': Method(
+    lambda: methods.add_ewc_penalty(0.5), identity=True
+  ),
+  'with_memory': Method(
+    lambda: with_memory(methods.add_memory_gradient()), ('batch', 'grad_fn')
+  ),
+  'normalize_and_project': Method(
+    lambda: optax.chain(make_rate(), methods.normalize_and_project()),
+    ('task_id',),
+    rate=True,
+  ),
+  'accumulate': Method(
+    lambda: methods.accumulate(make_rate(), 2), ('task_id',), rate=True
+  ),
+  'keep_extra_args': Method(
+    lambda: methods.keep_extra_args(make_rate(), 'task_id'),
+    ('task_id',),
+    rate=True,
+  ),
+  'canonical': Method(
+    make_canonical, ('batch', 'grad_fn', 'task_id'), rate=True
+  ),
+}
+OPTAX_INSIDE = ('accumulate', 'canonical')
+
+
+def rows(keep: Callable[[str], bool] = lambda name: True) -> Any:
+  names = [name for name in METHODS if keep(name)]
+  return pytest.mark.parametrize('method', map(METHODS.get, names), ids=names)
+
+
+each = rows()
+
+TASKS = (0, 0, 0, 1, 1, 1, 0, 0)
+
+# Compiling is what these tests do most of the time: skip LLVM's optimisations.
+jit = functools.partial(
+  jax.jit, compiler_options={'xla_backend_optimization_level': 0}
+)
+
+
+@pytest.fixture(autouse=True)
+def optax_promotes():
+  """optax's Adam and MultiSteps mix ints with floats."""
+  with jax.numpy_dtype_promotion('standard'):
+    yield
+
+
+def stack_of_batches(count: int = len(TASKS)) -> Any:
+  batches = [problem.make_batch(i, 8, i % 3) for i in range(count)]
+  return jax.tree.map(lambda *x: jnp.stack(x), *batches)
+
+
+def first_call(method: Method) -> Any:
+  """Arguments of a first update: transformation, grads, state, and so on."""
+  params, tx = problem.init_params(), method.make()
+  tx = optax.with_extra_args_support(tx)
+  extras = problem.extra_args(params, problem.make_batch())
+  grads = extras['grad_fn'](params, extras['batch'])
+  return tx, grads, tx.init(params), params, extras
+
+
+def run(
+  tx: optax.GradientTransformation,
+  params: Any,
+  opt_state: Any,
+  batches: Any,
+  tasks: Any = TASKS,
+) -> Any:
+  """A compiled run over the leading axis of `batches`."""
+  step = problem.make_step(tx)
+
+  def body(carry, xs):
+    return step(*carry, *xs), None
+
+  xs = (batches, jnp.asarray(tasks, jnp.int32))
+  return jax.lax.scan(body, (params, opt_state), xs)[0]
+
+
+@functools.cache
+def compiled_run(method: Method) -> Callable[..., Any]:
+  """`run` for one method, compiled once for all tests."""
+  return jit(functools.partial(run, method.chain()))
+
+
+def kinds(state: Any) -> Any:
+  return jax.tree.map(lambda x: (jnp.shape(x), x.dtype), state)
+
+
+def close(a: Any, b: Any, **tolerance: float) -> None:
+  tolerance = {'rtol': 1e-4, 'atol': 1e-5} | tolerance
+
+  def check(x, y):
+    np.testing.assert_allclose(
+      tree.to_numpy(x).astype(np.float64),
+      tree.to_numpy(y).astype(np.float64),
+      **tolerance,
+    )
+
+  jax.tree.map(check, a, b)
+
+
+@each
+def test_takes_exactly_the_extra_args_it_needs(method):
+  tx, grads, state, params, extras = first_call(method)
+  update = lambda extras: jax.eval_shape(
+    lambda g, s, p: tx.update(g, s, p, **extras), grads, state, params
+  )
+  update(extras | {'never_heard_of': jnp.ones(3)})
+  update({name: extras[name] for name in method.needs})
+  for name in method.needs:
+    with pytest.raises(TypeError, match=name):
+      update({k: v for k, v in extras.items() if k != name})
+
+
+@rows(lambda name: name not in OPTAX_INSIDE)  # optax's own do promote
+def test_library_code_promotes_nothing(method):
+  tx, grads, state, params, extras = first_call(method)
+  with jax.numpy_dtype_promotion('strict'):
+    jax.eval_shape(lambda: tx.update(grads, state, params, **extras))
+
+
+@rows(lambda name: METHODS[name].identity)
+def test_identity_until_it_has_consolidated(method):
+  tx, grads, state, params, extras = first_call(method)
+  for task in (0, 1):
+    extras['task_id'] = jnp.int32(task)
+    updates, state = tx.update(grads, state, params, **extras)
+    params = jax.tree.map(lambda p: p + 1.0, params)
+    jax.tree.map(np.testing.assert_array_equal, updates, grads)
+
+
+@each
+def test_compiles_once_with_everything_donated(method):
+  params, tx = problem.init_params(), method.chain()
+  step, traces = problem.make_step(tx), []
+
+  def counted(*args):
+    traces.append(args)
+    return step(*args)
+
+  compiled = jit(counted, donate_argnums=(0, 1))
+  state = tx.init(params)
+  for i, task in enumerate((0, 0, 1)):
+    batch = problem.make_batch(i, 8, i)
+    params, state = compiled(params, state, batch, jnp.int32(task))
+  chex.assert_tree_all_finite(params)
+  assert len(traces) == 1
+
+
+@each
+def test_map_params(method):
+  params, tx = problem.init_params(), method.chain()
+  state = tx.init(params)
+  same = optax.tree.map_params(tx, lambda x: x, state)
+  assert tree.digest(same) == tree.digest(state)
+  outer = optax.tree.map_params(
+    tx, lambda _: 'p', state, transform_non_params=lambda _: 'n'
+  )
+  assert jax.tree.structure(outer) == jax.tree.structure(state)
+  for memory in tree.get_states(outer, methods.MemoryState):
+    assert set(jax.tree.leaves(memory)) == {'n'}
+
+
+@each
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+def test_keeps_dtypes_and_structure(method, dtype):
+  params, tx = problem.init_params(0, dtype), method.chain()
+  state = tx.init(params)
+  extras = problem.extra_args(params, problem.make_batch())
+  grads = extras['grad_fn'](params, extras['batch'])
+  update = lambda state: tx.update(grads, state, params, **extras)
+  updates, new = jax.eval_shape(update, state)
+  assert kinds(updates) == kinds(params)
+  assert kinds(new) == kinds(state)
+  # What scan and cond ask: the state of before and after are of one type.
+  skip = lambda state: (jax.tree.map(jnp.zeros_like, grads), state)
+  jax.eval_shape(
+    lambda ok, state: jax.lax.cond(ok, update, skip, state), True, state
+  )
+
+
+@each
+def test_a_step_that_is_not_finite_never_happened(method):
+  # The bad step is the first of a task, which must be noticed at the next.
+  bad, tx = 3, method.chain()
+  insert = lambda x: jnp.insert(x, bad, x[bad], axis=0)
+  batches = jax.tree.map(insert, stack_of_batches())
+  batches['inputs'] = batches['inputs'].at[bad].set(jnp.nan)
+  guarded, params = optax.apply_if_finite(tx, 5), problem.init_params()
+  tasks = insert(jnp.array(TASKS, jnp.int32))
+  with_it = jit(functools.partial(run, guarded))(
+    params, guarded.init(params), batches, tasks
+  )
+  without = compiled_run(method)(params, tx.init(params), stack_of_batches())
+  assert int(with_it[1].total_notfinite) == 1
+  close((with_it[0], with_it[1].inner_state), without)
+
+
+@each
+def test_accumulated_steps_notice_a_task_that_began_between(method):
+  # Tasks change at steps 3 and 6; of every two steps the second counts.
+  params, tx, batches = (
+    problem.init_params(),
+    method.chain(),
+    stack_of_batches(),
+  )
+  multi = methods.accumulate(tx, 2)
+  with_it = jit(functools.partial(run, multi))(
+    params, multi.init(params), batches
+  )[1].inner_opt_state
+
+  def two_steps(carry, xs):
+    (params, state), (pair, task_id) = carry, xs
+    first, second = (jax.tree.map(lambda x, i=i: x[i], pair) for i in (0, 1))
+    extras = problem.extra_args(params, second, task_id)
+    grads = [extras['grad_fn'](params, part) for part in (first, second)]
+    grads = jax.tree.map(lambda a, b: (a + b) / 2, *grads)
+    updates, state = tx.update(grads, state, params, **extras)
+    return (optax.apply_updates(params, updates), state), None
+
+  pairs = jax.tree.map(lambda x: x.reshape(-1, 2, *x.shape[1:]), batches)
+  by_hand = jit(lambda p, s, *xs: jax.lax.scan(two_steps, (p, s), xs)[0][1])(
+    params, tx.init(params), pairs, jnp.array(TASKS[1::2], jnp.int32)
+  )
+  close(with_it, by_hand)
+  if method.rate and method is not METHODS['accumulate']:
+    # Four accumulated steps, in tasks 0, 1, 1, 0: the rate has started anew.
+    rate, count = methods.applied_rate(with_it)
+    assert (float(rate), int(count)) == (np.float32(0.2), 4)
+
+
+@each
+def test_devices_agree(method):
+  params, tx, batches = (
+    problem.init_params(),
+    method.chain(),
+    stack_of_batches(),
+  )
+  state = tx.init(params)
+  one = compiled_run(method)(params, state, batches)
+
+  mesh = jax.make_mesh(
+    (4,), ('data',), axis_types=(jax.sharding.AxisType.Auto,)
+  )
+  place = lambda x, *axes: jax.device_put(
+    x, jax.NamedSharding(mesh, jax.P(*axes))
+  )
+  four = compiled_run(method)(
+    place(params), place(state), place(batches, None, 'data')
+  )
+  close(four, one)
+
+  extras = functools.partial(problem.pmap_extra_args, axis_name='data')
+  step = jax.pmap(
+    problem.make_step(tx, extras),
+    'data',
+    in_axes=(None, None, 0, None),
+    out_axes=None,
+  )
+  split = lambda x: x.reshape(4, -1, *x.shape[1:])
+  carry = params, state
+  for i, task in enumerate(TASKS):
+    batch = jax.tree.map(lambda x, i=i: split(x[i]), batches)
+    carry = step(*carry, batch, jnp.int32(task))
+  close(carry, one)
+
+
+@each
+def test_a_stack_of_seeds_is_single_runs(method):
+  batches = stack_of_batches()
+
+  def start(seed):
+    params, tx = problem.init_params(seed), method.chain()
+    reseed = lambda s: s._replace(key=jax.random.key(seed))
+    state = tree.map_states(reseed, tx.init(params), methods.MemoryState)
+    return params, state
+
+  one = functools.partial(run, method.chain())
+  many = jit(jax.vmap(lambda s: one(*start(s), batches)))(jnp.arange(3))
+  for seed in range(3):
+    single = compiled_run(method)(*start(seed), batches)
+    close(jax.tree.map(lambda x, i=seed: x[i], many), single)
+
+
+def test_checkpoints_are_exact(tmp_path):
+  # One save for all rows.
+  params, batches = problem.init_params(), stack_of_batches()
+  chains = {name: method.chain() for name, method in METHODS.items()}
+  create = lambda: {n: tx.init(params) for n, tx in chains.items()}
+  states = {
+    name: compiled_run(METHODS[name])(params, tx.init(params), batches)[1]
+    for name, tx in chains.items()
+  }
+  place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  target = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+    jax.eval_shape(create),
+  )
+  with ocp.StandardCheckpointer() as checkpointer:
+    checkpointer.save(tmp_path / 'states', states)
+    checkpointer.wait_until_finished()
+    restored = checkpointer.restore(tmp_path / 'states', target)
+  assert jax.tree.structure(restored) == jax.tree.structure(states)
+  assert kinds(restored) == kinds(states)
+  for name, state in states.items():
+    assert tree.digest(restored[name]) == tree.digest(state), name
