@@ -17,18 +17,25 @@ from lrcl import methods, models, schedules, streams, training
 Config = Mapping[str, Any]
 
 
-def digits(config: Config) -> tuple[Any, Any]:
-  """The 1,797 digits of scikit-learn."""
+def digits(config: Config) -> tuple[Any, Any, Any]:
+  """The 1,797 digits of scikit-learn, as they are."""
   del config
-  return streams.digits()
+  return *streams.digits(), None
 
 
-def tfds(config: Config) -> tuple[Any, Any]:
-  """Any image data set of tensorflow-datasets: `data.set`, `data.data_dir`."""
-  read = functools.partial(
-    streams.from_tfds, config['set'], data_dir=config['data_dir'] or None
+def tfds(config: Config) -> tuple[Any, Any, Any]:
+  """Any image set of tensorflow-datasets: `data.set`, `data.data_dir`."""
+  data_dir = config['data_dir'] or None
+  train, test = (
+    streams.from_tfds(config['set'], split, data_dir=data_dir)
+    for split in ('train', 'test')
   )
-  return read('train'), read('test')
+  return train, test, to_unit
+
+
+def to_unit(images: jax.Array) -> jax.Array:
+  """Pixels from 0 .. 255 to 0 .. 1, on the device."""
+  return images.astype(jnp.float32) / 255
 
 
 DATA = {'digits': digits, 'tfds': tfds}
@@ -44,7 +51,8 @@ STREAMS = {
 
 def make_stream(config: Config, row: Config) -> streams.Stream:
   """One stream per seed, side by side; `joint` where the row asks for it."""
-  train, test = pick(DATA, config['data'], 'data')(config['data'])
+  load = pick(DATA, config['data'], 'data')
+  train, test, transform = load(config['data'])
   kwargs = dict(config['stream'])
   make = pick(STREAMS, kwargs, 'stream')
   order = kwargs.pop('order_seed', None)
@@ -52,7 +60,9 @@ def make_stream(config: Config, row: Config) -> streams.Stream:
   made = []
   for seed in config['seeds']:
     own = {} if order is None else {'order_seed': order + seed}
-    stream = make(train, seed=seed, test=test, **kwargs, **own)
+    stream = make(
+      train, seed=seed, test=test, transform=transform, **kwargs, **own
+    )
     made.append(streams.joint(stream) if row.get('joint') else stream)
   return streams.replicate(made)
 
@@ -110,6 +120,10 @@ class Contender:
 
 def make_contender(name: str, config: Config) -> Contender:
   """Builds the row `name` of the configuration."""
+  if name not in config['rows']:
+    raise ValueError(
+      f'there is no row {name!r}; rows has {", ".join(config["rows"])}.'
+    )
   row = config['rows'][name]
   stream = make_stream(config, row)
   init_fn, apply_fn = make_model(config, row, stream)

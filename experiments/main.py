@@ -24,7 +24,7 @@ _TRACEBACK = flags.DEFINE_bool('traceback', False, 'Show where errors arise.')
 
 def main(argv: list[str]) -> None:
   """Runs the mode; an error of the user's is one line and exit code 1."""
-  logging.set_verbosity(logging.WARNING)  # orbax tells of its every step
+  logging.set_verbosity(logging.ERROR)  # orbax and tfds tell a lot
   if len(argv) > 1:
     sys.exit(f'error: unexpected argument {argv[1]!r}; flags begin with --.')
   if _WORKDIR.value is None:

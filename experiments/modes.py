@@ -47,11 +47,11 @@ def decay(config: Any, workdir: str) -> None:
       f'branch.row is {branch["row"]!r}; it must be one of '
       f'{", ".join(config["rows"])}.'
     )
-  workdirs.check(config, workdir)
-  config['decay'] = {**config['decay'], 'steps': branch['steps']}
-  contender = build.make_contender(branch['row'], config)
+  own_decay = {**config['decay'], 'steps': branch['steps']}
+  longer = {**config, 'decay': own_decay}
+  contender = build.make_contender(branch['row'], longer)
   with workdirs.claim(config, workdir) as root:
-    run.train_decay(contender, config, root, branch['at'])
+    run.train_decay(contender, longer, root, branch['at'])
   show_tree(None, workdir)
 
 

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import workdirs
 from lrcl import streams, training
 
 Config = Mapping[str, Any]
@@ -47,7 +46,7 @@ def _record(name, config, stream, accuracy):
       'stored_bytes': 0.0,
     },
     trace=None,
-    config=workdirs.digest(config),
+    config=config['digest'],
     plan=stream.digest,
     versions=training.versions(),
   )

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from experiments import build, workdirs
+from experiments import build
 from lrcl import training
 
 Config = Mapping[str, Any]
@@ -42,7 +42,7 @@ def train_row(
   with training.Branches(root / contender.name) as branches:
     evaluate = make_evaluate(contender)
     branches.create(
-      'main', schedule=contender.schedule, config=workdirs.digest(config)
+      'main', schedule=contender.schedule, config=config['digest']
     )
     train_branch(contender, config, branches, evaluate)
     if config['decay']['steps']:
@@ -132,7 +132,7 @@ def train_branch(
     on_record=file.append,
     about={
       'row': contender.name,
-      'config': workdirs.digest(config),
+      'config': config['digest'],
       'seeds': list(config['seeds']),
     },
     trace=trace,

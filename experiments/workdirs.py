@@ -9,17 +9,13 @@ from typing import Any
 
 from lrcl import training
 
-_FREE = ('branch', 'only')  # say what to do next, not what the run is
+_FREE = ('branch', 'only', 'digest')  # say what to do next, not what the run is
 
 
 def plain(config: Any) -> dict[str, Any]:
-  """The configuration as plain dicts, lists and numbers."""
-  return json.loads(config.to_json_best_effort())
-
-
-def digest(config: Mapping[str, Any]) -> str:
-  """sha256 of what decides the run."""
-  return training.digest_config(_identity(config))
+  """The configuration as plain dicts, lists and numbers, with its digest."""
+  config = json.loads(config.to_json_best_effort())
+  return {**config, 'digest': training.digest_config(_identity(config))}
 
 
 def _identity(config: Mapping[str, Any]) -> dict[str, Any]:

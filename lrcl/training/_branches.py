@@ -242,7 +242,7 @@ class Branches:
       except _checkpoints.BrokenCheckpoint as error:
         if not isinstance(error, _checkpoints.UnfinishedCheckpoint):
           damaged.append(step)
-        _checkpoints.warn_broken(error, checkpoints.set_aside(step))
+        _checkpoints.report_broken(error, checkpoints.set_aside(step))
     fork_step = self._lineage(branch).fork_step
     if fork_step is not None:
       return _restored(self._find(branch, fork_step), like, fork_step)

@@ -261,6 +261,6 @@ def compare(found: dict[str, str], wanted: dict[str, str]) -> str:
   return '; '.join(parts) + more
 
 
-def warn_broken(error: Exception, moved: Any) -> None:
+def report_broken(error: Exception, moved: Any) -> None:
   """Names a bad checkpoint, and where it lies now."""
-  logging.warning('Not a good checkpoint: %s It was moved to %s.', error, moved)
+  logging.error('Not a good checkpoint: %s It was moved to %s.', error, moved)

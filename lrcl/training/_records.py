@@ -11,8 +11,6 @@ from typing import Any
 from etils import epath
 import numpy as np
 
-import lrcl
-
 
 def digest_config(config: Any) -> str:
   """sha256 (hex) of a configuration of plain values."""
@@ -22,9 +20,16 @@ def digest_config(config: Any) -> str:
 
 def versions() -> dict[str, str]:
   """The versions of LRCL and of the libraries that decide its numbers."""
-  names = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
-  found = {name: importlib.metadata.version(name) for name in names}
-  return {'lrcl': lrcl.__version__, **found}
+  names = (
+    'lrcl',
+    'jax',
+    'jaxlib',
+    'flax',
+    'optax',
+    'orbax-checkpoint',
+    'numpy',
+  )
+  return {name: importlib.metadata.version(name) for name in names}
 
 
 def to_json(value: Any) -> Any:
