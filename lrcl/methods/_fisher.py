@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from lrcl import base, tree
-from lrcl.losses._classification import restrict
 from lrcl.methods._fisher_sums import choose_way
 
 Estimator = Literal['exact', 'sampled', 'predicted', 'empirical']
@@ -180,7 +179,7 @@ def _add_stack(
       train=False,
     )
     wide = logits.astype(jnp.float32)
-    return restrict(wide, batch, where='fisher_diagonal')
+    return base.restrict(wide, batch, where='fisher_diagonal')
 
   squares = choose_way(forward, leaves, chosen, stack, estimator)
 

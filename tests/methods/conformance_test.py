@@ -103,7 +103,9 @@ OPTAX_INSIDE = ('accumulate', 'canonical')
 
 def rows(keep: Callable[[str], bool] = lambda name: True) -> Any:
   names = [name for name in METHODS if keep(name)]
-  return pytest.mark.parametrize('method', map(METHODS.get, names), ids=names)
+  return pytest.mark.parametrize(
+    'method', [METHODS[n] for n in names], ids=names
+  )
 
 
 each = rows()
@@ -164,15 +166,10 @@ def kinds(state: Any) -> Any:
   return jax.tree.map(lambda x: (jnp.shape(x), x.dtype), state)
 
 
-def close(a: Any, b: Any, **tolerance: float) -> None:
-  tolerance = {'rtol': 1e-4, 'atol': 1e-5} | tolerance
-
+def close(a: Any, b: Any) -> None:
   def check(x, y):
-    np.testing.assert_allclose(
-      tree.to_numpy(x).astype(np.float64),
-      tree.to_numpy(y).astype(np.float64),
-      **tolerance,
-    )
+    x, y = (np.asarray(tree.to_numpy(z), np.float64) for z in (x, y))
+    np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
 
   jax.tree.map(check, a, b)
 
