@@ -5,6 +5,7 @@ import numbers
 from typing import Any, Protocol
 
 import jax
+from jax import core
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -87,7 +88,7 @@ def restrict(logits: jax.Array, batch: Batch, *, where: str) -> jax.Array:
 
 def is_concrete(value: Any) -> bool:
   """Whether `value` can be read now, that is, is not traced by JAX."""
-  return not isinstance(value, jax.core.Tracer)
+  return not isinstance(value, core.Tracer)
 
 
 def check_steps(where: str, name: str, value: Any, minimum: int = 0) -> int:

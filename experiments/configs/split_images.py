@@ -18,12 +18,16 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
   """The quickstart's rows on images; `arg` is '' or 'smoke'."""
   config = quickstart.get_config(arg)
   smoke = arg == 'smoke'
-  config.data = {'name': 'tfds', 'set': 'fashion_mnist', 'data_dir': ''}
-  config.stream.batch_size = 128
-  config.stream.steps_per_task = 8 if smoke else 94
-  config.model.features = (400, 400)
-  config.methods.replay.capacity = 500
-  config.methods.replay.batch_size = 128
-  config.methods.ewc.estimator = 'empirical'
-  config.evaluate_every = 0
+  config.update(
+    {
+      'data': {'name': 'tfds', 'set': 'fashion_mnist', 'data_dir': ''},
+      'stream': {'batch_size': 128, 'steps_per_task': 8 if smoke else 94},
+      'model': {'features': (400, 400)},
+      'methods': {
+        'replay': {'capacity': 500, 'batch_size': 128},
+        'ewc': {'estimator': 'empirical'},
+      },
+      'evaluate_every': 0,
+    }
+  )
   return config

@@ -91,7 +91,7 @@ class Book:
     extra = _records.to_json({'trace': self.trace.as_dict()})
     self._branches.save(state, self._branch, step=step, keep=keep, extra=extra)
 
-  def _fail(self, what: str, step: int, task: int, rate: float) -> NoReturn:
+  def _fail(self, what: str, step: int, task: int, rate: Any) -> NoReturn:
     row = f'{self._fields["row"]}: ' if 'row' in self._fields else ''
     raise FloatingPointError(
       f'{row}{what} at step {step} (task {task}, learning rate {rate:.6g}); '

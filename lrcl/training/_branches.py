@@ -73,7 +73,9 @@ class Branches:
       os.path.abspath(workdir) if _lineage.is_local(workdir) else workdir
     )
     self._like = like
-    self._options = dict(keep_last=keep_last, asynchronous=asynchronous)
+    self._options: dict[str, Any] = dict(
+      keep_last=keep_last, asynchronous=asynchronous
+    )
     self._open: dict[str, _checkpoints.Checkpoints] = {}
 
   def __enter__(self) -> 'Branches':

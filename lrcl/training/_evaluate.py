@@ -37,7 +37,7 @@ def make_evaluator(
       'the function that made it.'
     )
   indices, weights = _in_batches(sets.indices, sets.weights, batch_size)
-  tasks = np.arange(indices.shape[-3], dtype=np.int32)
+  tasks = np.arange(sets.num_tasks, dtype=np.int32)
 
   def evaluate_batch(state, data, tables, task, rows, weight):
     rows = jax.tree.map(lambda x: x[rows], data)

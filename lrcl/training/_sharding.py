@@ -1,10 +1,13 @@
 """Meshes of devices, and where a run's arrays live on them."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 from jax.sharding import AxisType, Mesh
 
 
-def data_mesh(devices: list[jax.Device] | None = None) -> Mesh:
+def data_mesh(devices: Sequence[Any] | None = None) -> Mesh:
   """A one-dimensional mesh over all devices, its axis named `data`.
 
   The axis is of type Auto: the compiler places the collectives, and no

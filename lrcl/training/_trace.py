@@ -28,10 +28,11 @@ class Trace:
 
   def add(self, infos: StepInfo, steps: int) -> None:
     """Adds the first `steps` columns of a chunk's reports."""
-    self._losses.append(infos.loss[..., :steps])
-    rates = infos.learning_rate[..., :steps]
+    losses, rates, counts = map(np.asarray, infos)
+    self._losses.append(losses[..., :steps])
+    rates = rates[..., :steps]
     self._rates.append(_shared(rates))
-    self.count = int(infos.count[..., steps - 1].reshape(-1)[0])
+    self.count = int(counts[..., steps - 1].reshape(-1)[0])
 
   @property
   def last_rate(self) -> float:
