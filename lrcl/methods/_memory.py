@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 import optax
 
-from lrcl import base, tree
-from lrcl.methods import _reservoir
+from lrcl import base
+from lrcl.methods import _reservoir, _rows
 
 
 class MemoryState(NamedTuple):
@@ -112,7 +112,7 @@ def with_memory(
   _check_size('capacity', capacity)
   _check_size('batch_size', batch_size)
   choose_slots = _policy(policy)
-  specs = _row_specs(example, store)
+  specs = _rows.specs(example, store)
   inner = optax.with_extra_args_support(inner)
 
   def init_fn(params: Any) -> WithMemoryState:
@@ -130,8 +130,8 @@ def with_memory(
     batch: base.Batch,
     **extra_args: Any,
   ) -> tuple[Any, WithMemoryState]:
-    rows = _collect(specs, batch, extra_args, store)
-    valid = _valid_rows(batch)
+    rows = _rows.collect(specs, batch, extra_args, store)
+    valid = _rows.valid(batch)
     memory = state.memory
     key, bits = _reservoir.random_bits(memory.key, batch_size + valid.size)
     drawn = _draw(memory, bits[:batch_size])
@@ -202,74 +202,6 @@ def _place(items: Any, sharding: NamedSharding | None) -> Any:
   if sharding is None:
     return items
   return jax.lax.with_sharding_constraint(items, sharding)
-
-
-def _valid_rows(batch: base.Batch) -> jax.Array:
-  """Which rows are examples; all of them where a batch has no weights."""
-  if 'weight' in batch:
-    return batch['weight'] > 0
-  return jnp.ones(jax.tree.leaves(batch)[0].shape[:1], bool)
-
-
-def _row_specs(example: Mapping[str, Any], store: tuple[str, ...]) -> Any:
-  """Shapes and dtypes of one item."""
-  missing = [name for name in store if name not in example]
-  if missing:
-    raise ValueError(
-      f'with_memory: store names {missing[0]!r}; add this field to example.'
-    )
-
-  def spec(x: Any) -> jax.ShapeDtypeStruct:
-    dtype = jax.dtypes.canonicalize_dtype(x.dtype)
-    return jax.ShapeDtypeStruct(x.shape[1:], dtype)
-
-  return jax.tree.map(spec, dict(example))
-
-
-def _collect(
-  specs: Any,
-  batch: base.Batch,
-  extra_args: Mapping[str, Any],
-  store: tuple[str, ...],
-) -> dict[str, Any]:
-  """The batch's rows with the stored extra args, checked against `specs`."""
-  rows = dict(batch)
-  for name in store:
-    if name not in extra_args:
-      raise TypeError(
-        f'with_memory: store names {name!r}; pass this extra arg to update.'
-      )
-    if name in batch:
-      raise ValueError(
-        f'with_memory: store names {name!r}, but the batch has such a field.'
-      )
-    rows[name] = extra_args[name]
-  _check_rows(specs, rows)
-  return rows
-
-
-def _check_rows(specs: Any, rows: dict[str, Any]) -> None:
-  """Raises if fields, shapes or dtypes are not those of the example."""
-  want, have = _flat(specs), _flat(rows)
-  if want.keys() != have.keys():
-    raise ValueError(
-      f'with_memory: the step has the fields {", ".join(sorted(have))}; the '
-      f'example has {", ".join(sorted(want))}.'
-    )
-  size = jnp.shape(jax.tree.leaves(rows)[0])[:1]
-  for name, x in have.items():
-    spec, dtype = want[name], jax.dtypes.canonicalize_dtype(x.dtype)
-    if jnp.shape(x) != (*size, *spec.shape) or dtype != spec.dtype:
-      shape = ', '.join(map(str, ('batch', *spec.shape)))
-      raise ValueError(
-        f'with_memory: field {name!r} is {dtype}{list(jnp.shape(x))}; '
-        f'by the example it must be {spec.dtype}[{shape}].'
-      )
-
-
-def _flat(fields: Any) -> dict[str, Any]:
-  leaves = jax.tree_util.tree_leaves_with_path(fields)
-  return {tree.leaf_name(path): leaf for path, leaf in leaves}
 
 
 def _check_size(name: str, value: Any) -> None:
