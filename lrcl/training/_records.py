@@ -1,6 +1,7 @@
 """Records: one JSON line per evaluation, none lost and none double."""
 
 from collections.abc import Mapping
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -18,6 +19,7 @@ def digest_config(config: Any) -> str:
   return hashlib.sha256(text.encode()).hexdigest()
 
 
+@functools.cache
 def versions() -> dict[str, str]:
   """The versions of LRCL and of the libraries that decide its numbers."""
   names = (
@@ -42,14 +44,21 @@ def to_json(value: Any) -> Any:
   if isinstance(value, (list, tuple)):
     return [to_json(v) for v in value]
   if hasattr(value, 'dtype'):
-    value = np.asarray(value)
-    if value.ndim:
-      return [to_json(v) for v in value]
-    is_float = np.issubdtype(value.dtype, np.floating)
-    value = float(f'{value:.9g}') if is_float else value.item()
+    value = _array_to_json(np.asarray(value))
   if isinstance(value, float) and not math.isfinite(value):
     return None
   return value
+
+
+def _array_to_json(array: np.ndarray) -> Any:
+  """Nested lists; a whole vector at once, since traces are long."""
+  if array.ndim > 1:
+    return [_array_to_json(row) for row in array]
+  values = array.tolist()
+  if not np.issubdtype(array.dtype, np.floating):
+    return values
+  shorten = lambda x: float(f'{x:.9g}') if math.isfinite(x) else None
+  return shorten(values) if array.ndim == 0 else [shorten(x) for x in values]
 
 
 class RecordFile:
