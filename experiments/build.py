@@ -80,9 +80,16 @@ def make_model(config: Config, row: Config, stream: streams.Stream) -> Any:
 MODELS = {'mlp': models.MLP, 'cnn': models.CNN}
 
 
-def schedule_record(config: Config) -> dict[str, Any]:
-  """The schedule in its recordable form, checked against the run's length."""
-  kwargs = dict(config['schedule'])
+def schedule_record(config: Config, row: Config) -> dict[str, Any]:
+  """The schedule of a row, in its recordable form.
+
+  `row['schedule']` overrides fields of `config['schedule']`: each contender
+  may have the rate that is best for it.
+
+  Raises:
+    ValueError: if a phase is impossible, or the warm-up outlasts the run.
+  """
+  kwargs = {**config['schedule'], **row.get('schedule', {})}
   record = {'name': kwargs.pop('name'), 'kwargs': kwargs}
   schedules.build_schedule(record)
   steps = config['stream']['num_tasks'] * config['stream']['steps_per_task']
@@ -94,11 +101,11 @@ def schedule_record(config: Config) -> dict[str, Any]:
   return record
 
 
-def decay_record(config: Config, start: int) -> dict[str, Any]:
-  """The schedule of the decay branch that forks at `start`."""
+def decay_record(config: Config, trunk: Any, start: Any) -> dict[str, Any]:
+  """The schedule of the decay branch that leaves `trunk` at `start`."""
   decay = config['decay']
   kwargs = {
-    'schedule': schedule_record(config),
+    'schedule': trunk,
     'start_step': start,
     'decay_steps': decay['steps'],
     'end_value': decay['end_value'],
@@ -134,7 +141,7 @@ def make_contender(name: str, config: Config) -> Contender:
       f'rows.{name}.methods names {sorted(unknown)}; methods has '
       f'{sorted(config["methods"])}.'
     )
-  record = schedule_record(config)
+  record = schedule_record(config, row)
   make_tx = functools.partial(
     make_chain, config, wanted, stream.batch_spec, record
   )
@@ -162,8 +169,8 @@ def make_chain(
   optimizer, options = config['optimizer'], config['methods']
   schedule = schedules.build_schedule(record)
   if config['decay']['steps']:
-    decay = decay_record(config, 0)['kwargs'] | {'schedule': schedule}
-    schedule = schedules.decay_branch(**decay | {'start_step': decay_start})
+    record = decay_record(config, schedule, decay_start)
+    schedule = schedules.decay_branch(**record['kwargs'])
   links = []
   if 'replay' in wanted:
     links.append(methods.add_memory_gradient(options['replay']['weight']))

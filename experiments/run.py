@@ -83,7 +83,7 @@ def fork_decay(
   """Forks at `start` and lets the rate decay on the data of that task."""
   steps = config['decay']['steps']
   name = f'decay-{start}-{steps}'
-  record = build.decay_record(config, start)
+  record = build.decay_record(config, contender.schedule, start)
   branches.fork('main', start, name, schedule=record)
   train_branch(
     contender,

@@ -31,8 +31,6 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
       'optimizer': {'clip': 0.0, 'momentum': 0.0, 'weight_decay': 0.0},
       'schedule': {
         'name': 'infinite_schedule',
-        'peak_value': 0.1,
-        'constant_value': 0.05,
         'warmup_steps': 4 if smoke else 30,
         'cooldown_steps': 8 if smoke else 170,
       },
@@ -42,17 +40,18 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
         'shape': 'linear',
       },
       'rows': {
-        'naive': {'methods': ()},
-        'ewc': {'methods': ('ewc',)},
-        'replay': {'methods': ('replay',)},
+        'naive': {'methods': (), 'schedule': rate(0.3)},
+        'ewc': {'methods': ('ewc',), 'schedule': rate(0.3)},
+        'replay': {'methods': ('replay',), 'schedule': rate(0.3)},
         'replay_ewc_nap': {
           'methods': ('replay', 'ewc', 'nap'),
           'normalize': True,
+          'schedule': rate(0.1),
         },
-        'joint': {'methods': (), 'joint': True},
+        'joint': {'methods': (), 'joint': True, 'schedule': rate(0.3)},
       },
       'methods': {
-        'ewc': {'strength': 10.0, 'estimator': 'exact', 'merge': 'sum'},
+        'ewc': {'strength': 30.0, 'estimator': 'exact', 'merge': 'sum'},
         'replay': {'capacity': 100, 'batch_size': 16, 'weight': 1.0},
         'nap': {'every': 1},
       },
@@ -64,3 +63,13 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
       'save_every': 0,
     }
   )
+
+
+def rate(peak: float) -> dict[str, float]:
+  """A peak, and half of it for the constant phase.
+
+  Of the peaks 0.03, 0.1 and 0.3, each row has the one of the highest average
+  accuracy over the seeds 100, 101 and 102, which are not reported; likewise
+  EWC's strength, of 1, 30 and 1,000 (the last diverges).
+  """
+  return {'peak_value': peak, 'constant_value': peak / 2}

@@ -63,21 +63,38 @@ def _trivial(rows: Sequence[Row]) -> list[str]:
   if mean is None or not ranked:
     return []
   a, b, difference = match(ranked[0], mean)
+  others = _below(ranked[1:], mean)
   tail = f'by {margin(difference)}{stage(a, b)}'
   if difference.sign < 0:
     return [
       f'Nearest class mean on raw inputs ({b["value"].mean:.3f}), which trains '
-      f'nothing, beats the best contender here, {named(a)}, {tail}.'
+      f'nothing, beats the best contender here, {named(a)}, {tail}.',
+      *others,
     ]
   if difference.sign > 0:
     return [
       f'{named(a)} beats nearest class mean on raw inputs '
-      f'({b["value"].mean:.3f}), which trains nothing, {tail}.'
+      f'({b["value"].mean:.3f}), which trains nothing, {tail}.',
+      *others,
     ]
   return [
     f'It is not established that {named(a)} beats nearest class mean on raw '
     f'inputs ({b["value"].mean:.3f}), which trains nothing: the difference is '
-    f'{margin(difference)}{stage(a, b)}.'
+    f'{margin(difference)}{stage(a, b)}.',
+    *others,
+  ]
+
+
+def _below(ranked: Sequence[Row], mean: Row) -> list[str]:
+  """Which other contenders have a lower average than nearest class mean."""
+  found = [match(row, mean) for row in ranked]
+  below = [(a, b, d) for a, b, d in found if a['value'].mean < b['value'].mean]
+  if not below:
+    return []
+  each = [f'{named(a)} (difference {margin(d)})' for a, _, d in below]
+  return [
+    'On average nearest class mean on raw inputs '
+    f'({below[0][1]["value"].mean:.3f}) also stands above {listed(each)}.'
   ]
 
 

@@ -143,10 +143,13 @@ def test_a_directory_of_another_run_is_left_alone(finished):
   workdir, _ = finished
   before = contents(workdir)
   done = launch(
-    CONFIG, ONLY, f'--workdir={workdir}', '--config.schedule.peak_value=0.2'
+    CONFIG,
+    ONLY,
+    f'--workdir={workdir}',
+    '--config.rows.replay.schedule.peak_value=0.2',
   )
   assert done.returncode == 1 and done.stderr.count('\n') == 1
-  assert 'schedule.peak_value is 0.1, now 0.2' in done.stderr
+  assert 'rows.replay.schedule.peak_value is 0.3, now 0.2' in done.stderr
   assert contents(workdir) == before
 
 

@@ -183,6 +183,16 @@ def test_against_nearest_mean(level, sentence):
   assert sentence in said(made_row('replay', level), NEAREST)
 
 
+def test_every_contender_below_nearest_mean_is_named():
+  best = made_row('both', [0.95, 0.94, 0.96])
+  text = said(best, REPLAY, made_row('ewc', [0.2, 0.2, 0.2]), NEAREST)
+  assert (
+    'On average nearest class mean on raw inputs (0.910) also stands above '
+    'replay (0.880) (difference 0.030 ± 0.025) and ewc (0.200)'
+  ) in text
+  assert 'also stands above' not in said(best, NEAREST)
+
+
 @pytest.mark.parametrize(
   ('level', 'sentence'),
   [
