@@ -75,6 +75,14 @@ def test_cnn_forms_agree_inside_a_loop(key):
     return jax.lax.scan(step, params, length=3)[0]
 
   close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
-  trained = train(x, True)
-  jax.tree.map(close, trained, train(x, False))
-  jax.tree.map(close, trained, train(x[..., None], True))  # channels given
+  jax.tree.map(close, train(x, True), train(x, False))
+
+
+def test_channel_axis_is_optional(key):
+  model = models.CNN((), 8, 3)
+  x = _draw(2, 4, 4)
+  spec = jax.eval_shape(model.init, key, x)
+  variables = jax.tree.map(lambda leaf: _draw(*leaf.shape), spec)
+  np.testing.assert_array_equal(
+    model.apply(variables, x), model.apply(variables, x[..., None])
+  )

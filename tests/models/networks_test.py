@@ -48,66 +48,71 @@ def fill(spec):
 
 @functools.cache  # compiled once for all tests of one worker
 def _setup(name, normalize=False, dtype=None):
-  """The compiled network, its initial parameters and its gradient."""
+  """Initial parameters, the compiled network and its compiled gradient."""
   model = _MODELS[name](normalize=normalize, dtype=dtype)
   shape = (3, 6) if name == 'gpt' else (3,)
   batch = {'labels': np.arange(np.prod(shape), dtype=np.int32) % 5}
   batch['labels'] = batch['labels'].reshape(shape)
 
-  def loss(params, inputs):
-    logits = model.apply({'params': params}, inputs)
-    return losses.cross_entropy(logits, batch).sum(), logits
+  def apply(params, inputs):
+    return model.apply({'params': params}, inputs)
 
-  run = jax.jit(jax.value_and_grad(loss, has_aux=True))
+  def loss(params, inputs):
+    return losses.cross_entropy(apply(params, inputs), batch).sum()
+
   spec = jax.eval_shape(model.init, jax.random.key(0), _inputs(name))
-  return fill(spec['params']), run
+  return fill(spec['params']), jax.jit(apply), jax.jit(jax.grad(loss))
 
 
 def _logits(run, params, inputs):
-  return np.asarray(run(params, inputs)[0][1])
+  return np.asarray(run(params, inputs))
 
 
 _EACH = pytest.mark.parametrize('name', _MODELS)
-_KINDS = [(False, None), (True, None), (True, 'bfloat16')]
+_BOTH = pytest.mark.parametrize('normalize', [False, True])
 
 
-@pytest.mark.parametrize('normalize,dtype', _KINDS)
+@_BOTH
 @_EACH
-def test_shapes_dtypes_and_gradients(name, normalize, dtype):
-  params, run = _setup(name, normalize, dtype)
-  (_, logits), gradients = run(params, _inputs(name))
+def test_shapes_and_dtypes(name, normalize):
+  params, run, _ = _setup(name, normalize)
+  logits = run(params, _inputs(name))
   assert logits.shape == ((3, 6, 5) if name == 'gpt' else (3, 5))
   assert logits.dtype == jnp.float32
-  for leaf, gradient in zip(
-    jax.tree.leaves(params), jax.tree.leaves(gradients), strict=True
-  ):
-    assert leaf.dtype == gradient.dtype == jnp.float32
+  assert {x.dtype for x in jax.tree.leaves(params)} == {np.dtype('float32')}
+
+
+@_BOTH
+@_EACH
+def test_gradients_are_finite_and_reach_all(name, normalize):
+  params, _, grad = _setup(name, normalize)
+  for gradient in jax.tree.leaves(grad(params, _inputs(name))):
     gradient = np.asarray(gradient)
     assert np.isfinite(gradient).all() and gradient.any()
+  if normalize:  # blank inputs have no variance to divide by
+    blank = grad(params, np.zeros_like(_inputs(name)))
+    for gradient in map(np.asarray, jax.tree.leaves(blank)):
+      assert np.isfinite(gradient).all()
+      assert np.abs(gradient).max() < 100
 
 
 @_EACH
 def test_bfloat16_is_near_float32(name):
-  params, run = _setup(name, True)
-  _, half = _setup(name, True, 'bfloat16')
+  params, run, _ = _setup(name, True)
+  _, half, grad = _setup(name, True, 'bfloat16')
   inputs = _inputs(name)
-  want, got = _logits(run, params, inputs), _logits(half, params, inputs)
+  got = half(params, inputs)
+  assert got.dtype == jnp.float32
+  want = _logits(run, params, inputs)
   np.testing.assert_allclose(got, want, atol=0.15)
-  assert (got != want).any()
-
-
-@_EACH
-def test_blank_inputs_do_not_blow_up(name):
-  params, run = _setup(name, True)
-  _, gradients = run(params, np.zeros_like(_inputs(name)))
-  for gradient in map(np.asarray, jax.tree.leaves(gradients)):
-    assert np.isfinite(gradient).all()
-    assert np.abs(gradient).max() < 100
+  assert (np.asarray(got) != want).any()
+  for gradient in jax.tree.leaves(jax.eval_shape(grad, params, inputs)):
+    assert gradient.dtype == jnp.float32
 
 
 @_EACH
 def test_each_masked_matrix_has_no_scale_when_normalized(name):
-  params, run = _setup(name, True)
+  params, run, _ = _setup(name, True)
   logits = _logits(run, params, _inputs(name))
   leaves, treedef = jax.tree.flatten(params)
   mask = jax.tree.leaves(models.nap_mask(params))
@@ -121,7 +126,7 @@ def test_each_masked_matrix_has_no_scale_when_normalized(name):
 
 @_EACH
 def test_scale_matters_without_normalisation(name):
-  params, run = _setup(name)
+  params, run, _ = _setup(name)
   scaled = jax.tree.map(lambda x: x * 3, params)
   logits = _logits(run, params, _inputs(name))
   assert np.abs(_logits(run, scaled, _inputs(name)) - logits).max() > 0.1
@@ -129,9 +134,9 @@ def test_scale_matters_without_normalisation(name):
 
 @pytest.mark.parametrize('name', ['mlp', 'cnn'])
 def test_no_bias_before_a_normalisation(name):
-  params, _ = _setup(name, True)
+  params, *_ = _setup(name, True)
   assert [n for n, layer in params.items() if 'bias' in layer] == ['head']
-  params, _ = _setup(name)
+  params, *_ = _setup(name)
   assert all('bias' in layer for layer in params.values())
 
 
@@ -163,16 +168,16 @@ def test_unknown_initializer(key):
 
 
 def test_activation_is_used():
-  params, _ = _setup('mlp')
+  params, *_ = _setup('mlp')
   inputs = _inputs('mlp')
   logits = _mlp(activation=jnp.zeros_like).apply({'params': params}, inputs)
   want = np.broadcast_to(params['head']['bias'], (3, 5))
   np.testing.assert_allclose(logits, want, rtol=1e-6)
 
 
-@pytest.mark.parametrize('normalize', [False, True])
+@_BOTH
 def test_gpt_is_causal(normalize):
-  params, run = _setup('gpt', normalize)
+  params, run, _ = _setup('gpt', normalize)
   tokens = _inputs('gpt')
   later = tokens.copy()
   later[:, 3] = (later[:, 3] + 1) % 5
@@ -182,7 +187,7 @@ def test_gpt_is_causal(normalize):
 
 
 def test_gpt_takes_fewer_tokens_but_not_more():
-  params, run = _setup('gpt')
+  params, run, _ = _setup('gpt')
   tokens = _inputs('gpt')
   shorter = jax.jit(_gpt().apply)({'params': params}, tokens[:, :4])
   want = _logits(run, params, tokens)[:, :4]
@@ -192,13 +197,13 @@ def test_gpt_takes_fewer_tokens_but_not_more():
 
 
 def test_gpt_knows_positions():
-  params, run = _setup('gpt')
+  params, run, _ = _setup('gpt')
   logits = _logits(run, params, np.ones((3, 6), np.int32))
   assert np.abs(logits[0, 0] - logits[0, 5]).max() > 1e-3
 
 
 def test_gpt_drops_only_while_training():
-  params, run = _setup('gpt')
+  params, run, _ = _setup('gpt')
   model = _gpt(dropout=0.5)
 
   @functools.partial(jax.jit, static_argnums=0)
