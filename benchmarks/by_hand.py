@@ -166,6 +166,17 @@ def consolidate(carry, data, indices, weights):
   return carry._replace(fisher=fisher, anchor=anchor)
 
 
+def tasks_of(stream):
+  """Per task: its steps' rows and weights, and all its rows and weights."""
+  edges = (0, *stream.boundaries, stream.num_steps)
+  tasks = []
+  for task, (a, b) in enumerate(itertools.pairwise(edges)):
+    chunk = stream.chunk(a, b - a)
+    whole = stream.task_batches(task, stream.batch_size)
+    tasks.append((chunk.indices, chunk.weights, *whole))
+  return tasks
+
+
 def run(setting, method, data, tasks, strength):
   """All tasks; returns the losses and rates of every step as numpy."""
   width, batch = setting.width, setting.batch_size

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 
-from absl import app, flags
+from absl import app, flags, logging
 
 _KILLS = flags.DEFINE_integer('kills', 20, 'How many runs to kill.')
 _SEED = flags.DEFINE_integer('seed', 0, 'Decides the moments.')
@@ -70,12 +70,8 @@ def wait_for_start(process: subprocess.Popen, workdir: pathlib.Path) -> None:
     time.sleep(0.01)
 
 
-def outcome(workdir: pathlib.Path) -> dict[str, str]:
-  """The hashes of the final checkpoint's files and the records, per branch.
-
-  The manifest of a checkpoint holds the description of the state, and the
-  arrays are compared value by value in `states`.
-  """
+def texts(workdir: pathlib.Path) -> dict[str, str]:
+  """The text of the records of every branch."""
   records = sorted((workdir / ROW).glob('*/records.jsonl'))
   return {str(p.relative_to(workdir)): p.read_text() for p in records}
 
@@ -96,7 +92,7 @@ def states(workdir: pathlib.Path) -> dict[str, str]:
 
 def compare(workdir: pathlib.Path, reference: pathlib.Path) -> str:
   """Says in words what differs; empty where nothing does."""
-  for what, read in (('records', outcome), ('state', states)):
+  for what, read in (('records', texts), ('state', states)):
     found, wanted = read(workdir), read(reference)
     for name in sorted({*found, *wanted}):
       if found.get(name) != wanted.get(name):
@@ -106,6 +102,7 @@ def compare(workdir: pathlib.Path, reference: pathlib.Path) -> str:
 
 def main(argv: list[str]) -> None:
   del argv
+  logging.set_verbosity(logging.ERROR)  # orbax tells of its every step
   moments = random.Random(_SEED.value)
   with tempfile.TemporaryDirectory() as directory:
     root = pathlib.Path(directory)

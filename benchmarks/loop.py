@@ -9,7 +9,6 @@ Evaluation is in neither. At least 0.95 is wanted in all six.
 """
 
 # isort: skip_file
-import itertools
 import statistics
 import time
 
@@ -45,14 +44,9 @@ def make_library_run(setting, method, stream):
 def make_hand_run(setting, method, stream):
   """A function that trains all tasks through the scan of `by_hand`."""
   data = jax.tree.map(jnp.asarray, dict(stream.source))
-  edges = (0, *stream.boundaries, stream.num_steps)
 
   def run():
-    tasks = []
-    for task, (a, b) in enumerate(itertools.pairwise(edges)):
-      chunk = stream.chunk(a, b - a)
-      whole = stream.task_batches(task, setting.batch_size)
-      tasks.append((chunk.indices, chunk.weights, *whole))
+    tasks = by_hand.tasks_of(stream)
     _, losses = by_hand.run(setting, method, data, tasks, problem.STRENGTH)
     return losses.tolist()
 

@@ -78,7 +78,9 @@ def create_state(
   tx: optax.GradientTransformation,
   key: jax.Array,
 ) -> TrainState:
-  """Creates the state of a new run; jit-able and vmap-able over keys.
+  """Creates the state of a new run, as one compiled program.
+
+  It may be called under `jit`, or mapped over keys.
 
   Args:
     init_fn: `init_fn(key) -> (params, model_state)`.
@@ -93,10 +95,7 @@ def create_state(
     >>> int(state.step), state.params['w'].shape
     (0, (2,))
   """
-  init_key, rng, tx_key = jax.random.split(key, 3)
-  params, model_state = init_fn(init_key)
-  opt_state = _fold_keys(tx.init(params), tx_key)
-  return TrainState(jnp.int32(0), params, opt_state, rng, model_state)
+  return _creator(init_fn, tx)(key)
 
 
 def create_states(
@@ -113,9 +112,23 @@ def create_states(
     tx: the chain of transformations.
     seeds: one int per replica.
   """
-  create = jax.jit(lambda key: create_state(init_fn, tx, key))
+  create = _creator(init_fn, tx)
   states = [create(jax.random.key(seed)) for seed in seeds]
   return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+
+def _creator(init_fn: Any, tx: Any) -> Callable[[jax.Array], TrainState]:
+  def create(key):
+    init_key, rng, tx_key = jax.random.split(key, 3)
+    params, model_state = init_fn(init_key)
+    opt_state = _fold_keys(tx.init(params), tx_key)
+    return TrainState(jnp.int32(0), params, opt_state, rng, model_state)
+
+  # Op by op, each initialiser would be compiled on its own. As one program it
+  # runs once, so on a CPU the compiler's full effort would not pay.
+  on_cpu = jax.default_backend() == 'cpu'
+  options = {'xla_backend_optimization_level': 1} if on_cpu else None
+  return jax.jit(create, compiler_options=options)
 
 
 def _fold_keys(opt_state: Any, key: jax.Array) -> Any:
