@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 
+import jax
 import jupytext
 import nbformat
 import pytest
@@ -52,9 +53,10 @@ _PLUMBING = {
 @pytest.mark.parametrize('name', _MODULES)
 def test_examples(name):
   module = importlib.import_module(name.removesuffix('.__init__'))
-  result = doctest.testmod(
-    module, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-  )
+  with jax.numpy_dtype_promotion('standard'):  # as a reader would run them
+    result = doctest.testmod(
+      module, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    )
   assert result.failed == 0
 
 

@@ -144,6 +144,11 @@ def stability_gap(
     >>> gap = stability_gap(series, [0, 3], steps=[100, 110, 120, 130])
     >>> [round(float(x[0]), 6) for x in gap]
     [0.5, 0.4, 20.0]
+
+  References:
+    The phenomenon is that of De Lange et al., `Continual evaluation for
+    lifelong learning: identifying the stability gap
+    <https://arxiv.org/abs/2205.13452>`_, 2023; the definition is LRCL's own.
   """
   a, ends = _checked('stability_gap', accuracy, task_ends)
   clock = np.arange(a.shape[-2]) if steps is None else np.asarray(steps)

@@ -28,6 +28,10 @@ def average_accuracy(matrix: Any) -> Array:
   Example:
     >>> float(average_accuracy([[0.9, 0.1], [0.7, 0.8]]))
     0.75
+
+  References:
+    Lopez-Paz and Ranzato, `Gradient episodic memory for continual learning
+    <https://arxiv.org/abs/1706.08840>`_, 2017
   """
   a = _square('average_accuracy', matrix)
   return a[..., -1, :].mean(-1)

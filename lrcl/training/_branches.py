@@ -46,7 +46,7 @@ class Branches:
     >>> with Branches(tempfile.mkdtemp()) as branches:
     ...   branches.save({'w': jnp.ones(2)}, step=10)
     ...   decay = {'name': 'constant_schedule', 'kwargs': {'value': 0.0}}
-    ...   branches.fork('main', 10, 'decay-10', schedule=decay)
+    ...   _ = branches.fork('main', 10, 'decay-10', schedule=decay)
     ...   restored = branches.restore('decay-10')
     ...   branches.tree()['decay-10'].parent, restored.step
     ('main', 10)

@@ -124,7 +124,7 @@ def test_forking_twice_is_one_fork_and_another_lineage_is_refused(branches):
   branches.save(toy(10))
   first = branches.fork('main', 10, 'child', schedule=MAIN)
   assert branches.fork('main', 10, 'child', schedule=MAIN) == first
-  with pytest.raises(ValueError, match="'child' exists .* with schedule"):
+  with pytest.raises(ValueError, match=r"'child' exists .* with schedule"):
     branches.fork('main', 10, 'child', schedule=decay_of(10))
   with pytest.raises(training.CheckpointError, match='holds step 11'):
     branches.fork('main', 11, 'other')
@@ -142,7 +142,7 @@ def test_another_schedule_is_refused_unless_asked_for(branches):
 
 def test_unknown_branch_and_missing_checkpoint(branches):
   branches.create('main')
-  with pytest.raises(ValueError, match="no branch 'dev' .* there are: main"):
+  with pytest.raises(ValueError, match=r"no branch 'dev' .* there are: main"):
     branches.restore('dev', like=toy())
   with pytest.raises(training.NoCheckpoint, match='no checkpoint yet'):
     branches.restore('main', like=toy())
