@@ -50,13 +50,12 @@ def read_chunk(
 ) -> ChunkInput:
   """Reads `steps` steps of the plan on the host, padded to `length`."""
   chunk = stream.chunk(start, steps)
-  pad = lambda x: np.concatenate(
-    [x, np.zeros((length - steps, *x.shape[1:]), x.dtype)]
-  )
-  if steps < length:
-    chunk = jax.tree.map(pad, chunk)
   rows = chunk.indices if resident else stream.rows(chunk.indices)
-  return ChunkInput(chunk.task_ids, rows, chunk.weights)
+  inputs = ChunkInput(chunk.task_ids, rows, chunk.weights)
+  if steps == length:
+    return inputs
+  zeros = lambda x: np.zeros((length - steps, *x.shape[1:]), x.dtype)
+  return jax.tree.map(lambda x: np.concatenate([x, zeros(x)]), inputs)
 
 
 @functools.lru_cache(maxsize=32)

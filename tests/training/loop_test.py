@@ -124,6 +124,51 @@ def test_host_path_equals_resident_path_bit_for_bit():
   assert drop(first) == drop(second)
 
 
+class Batches:
+  """A pipeline of batches of its own: a function of the step."""
+
+  def seek(self, step):
+    self.step = step
+
+  def __next__(self):
+    rng = np.random.default_rng(self.step)
+    rows = rng.integers(0, 64, problem.BATCH)
+    self.step += 1
+    return {k: v[rows] for k, v in problem.arrays().items()}
+
+
+def test_an_iterator_with_seek_trains_and_resumes():
+  init_fn, learner = problem.plain()
+  stream = streams.from_iterator(
+    Batches(),
+    num_steps=25,
+    batch_size=problem.BATCH,
+    num_classes=problem.CLASSES,
+  )
+  state = problem.new_state(init_fn, learner)
+  train = lambda state, steps: training.train_stream(
+    learner, state, stream, steps=steps, chunk_steps=10
+  )
+  whole, records = train(state, 25)
+  half, _ = train(state, 13)
+  again, _ = train(half, 25)
+  assert tree.digest(again) == tree.digest(whole)
+  losses = records[0]['trace']['loss']
+  assert len(losses) == 25 and losses[-1] < losses[0]
+
+
+def test_mapped_arrays_are_gathered_on_the_host(tmp_path):
+  init_fn, learner = problem.plain()
+  state = problem.new_state(init_fn, learner)
+  source = {}
+  for name, column in problem.arrays().items():
+    np.save(tmp_path / name, column)
+    source[name] = np.load(tmp_path / f'{name}.npy', mmap_mode='r')
+  want, _ = run(learner, state, problem.stream())
+  got, _ = run(learner, state, problem.stream(source=source))
+  assert tree.digest(got) == tree.digest(want)
+
+
 def test_replicas_equal_single_runs_bit_for_bit():
   init_fn, learner = problem.everything()
   parts = [problem.stream(seed=seed) for seed in (3, 4)]
