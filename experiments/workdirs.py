@@ -10,6 +10,7 @@ from typing import Any
 from lrcl import training
 
 _FREE = ('branch', 'only', 'digest')  # say what to do next, not what the run is
+_OWN = ('lock', 'config.json.part')  # a kill may leave these before the rest
 
 
 def plain(config: Any) -> dict[str, Any]:
@@ -33,9 +34,8 @@ def check(config: Mapping[str, Any], workdir: str) -> None:
   if not path.exists():
     if root.exists() and not root.is_dir():
       raise ValueError(f'--workdir={workdir} is not a directory.')
-    found = (
-      [p for p in root.iterdir() if p.name != 'lock'] if root.exists() else []
-    )
+    files = root.iterdir() if root.exists() else ()
+    found = [path for path in files if path.name not in _OWN]
     if found:
       raise ValueError(
         f'--workdir={workdir} holds other files ({found[0].name}); take an '
@@ -70,6 +70,7 @@ def claim(config: Mapping[str, Any], workdir: str) -> Iterator[pathlib.Path]:
         f'another process trains in --workdir={workdir}; wait for it, or take '
         'another directory.'
       ) from None
+    check(config, workdir)  # once more: another process may have come first
     if not (root / 'config.json').exists():
       part = root / 'config.json.part'
       part.write_text(json.dumps(_identity(config), indent=1))
