@@ -111,7 +111,9 @@ def train_branch(
   state, trace, stream = contender.state, None, contender.stream
   try:
     restored = branches.restore(branch, like=state)
-    state, trace = restored.state, restored.extra.get('trace')
+    state = restored.state
+    if restored.step != decay_start:  # else the trace is the parent's
+      trace = restored.extra.get('trace')
     file.truncate(restored.step)
   except training.NoCheckpoint:
     file.truncate(0)
