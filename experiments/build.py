@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lrcl import methods, models, schedules, streams, training
+from lrcl import base, methods, models, schedules, streams, training
 
 Config = Mapping[str, Any]
 
@@ -68,7 +68,7 @@ def make_stream(config: Config, row: Config) -> streams.Stream:
 
 
 def make_model(config: Config, row: Config, stream: streams.Stream) -> Any:
-  """`(init_fn, apply_fn, nap_mask)`."""
+  """`(init_fn, apply_fn)`."""
   normalize = row.get('normalize', False)
   inputs = stream.batch_spec['inputs']
   kwargs = {k: v for k, v in config['model'].items() if k != 'name'}
@@ -132,6 +132,8 @@ def make_contender(name: str, config: Config) -> Contender:
       f'there is no row {name!r}; rows has {", ".join(config["rows"])}.'
     )
   row = config['rows'][name]
+  for field in ('evaluate_every', 'save_every'):  # 0: at ends of tasks only
+    base.check_steps('config', field, config[field])
   stream = make_stream(config, row)
   init_fn, apply_fn = make_model(config, row, stream)
   wanted = list(row['methods'])

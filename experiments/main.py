@@ -33,8 +33,11 @@ def main(argv: list[str]) -> None:
     sys.exit('error: --config is missing: a file of experiments/configs/.')
   try:
     modes.MODES[_MODE.value](_CONFIG.value, _WORKDIR.value)
-  except modes.Interrupted as stop:
-    print(f'\n{stop}; the same command goes on from there.', file=sys.stderr)
+  except KeyboardInterrupt as stop:
+    print(
+      f'\n{stop or "stopped"}; the same command goes on from there.',
+      file=sys.stderr,
+    )
     sys.exit(130)
   except modes.ERRORS as error:
     if _TRACEBACK.value:

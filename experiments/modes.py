@@ -5,8 +5,8 @@ import pathlib
 from typing import Any
 
 from experiments import build, references, run, workdirs
-from lrcl import reports
-from lrcl.training import CheckpointError, Interrupted
+from lrcl import base, reports
+from lrcl.training import CheckpointError
 
 ERRORS = (
   ValueError,
@@ -17,8 +17,6 @@ ERRORS = (
 )
 """What a user can cause, and mend: shown as one line."""
 
-__all__ = ['ERRORS', 'MODES', 'WITHOUT_CONFIG', 'Interrupted']
-
 
 def train(config: Any, workdir: str) -> None:
   """Trains every row of the configuration, then reports.
@@ -28,6 +26,7 @@ def train(config: Any, workdir: str) -> None:
   """
   run.set_up_jax()
   config = workdirs.plain(config)
+  references.check(config)
   names = config['only'] or list(config['rows'])
   contenders = [build.make_contender(name, config) for name in names]
   with workdirs.claim(config, workdir) as root:
@@ -41,7 +40,9 @@ def decay(config: Any, workdir: str) -> None:
   """Forks one more decay branch: `branch.row`, `branch.at`, `branch.steps`."""
   run.set_up_jax()
   config = workdirs.plain(config)
+  workdirs.check(config, workdir)
   branch = config['branch']
+  base.check_steps('decay', 'branch.steps', branch['steps'], 1)
   if branch['row'] not in config['rows']:
     raise ValueError(
       f'branch.row is {branch["row"]!r}; it must be one of '
@@ -50,6 +51,11 @@ def decay(config: Any, workdir: str) -> None:
   own_decay = {**config['decay'], 'steps': branch['steps']}
   longer = {**config, 'decay': own_decay}
   contender = build.make_contender(branch['row'], longer)
+  if not (pathlib.Path(workdir) / branch['row'] / 'main').is_dir():
+    raise ValueError(
+      f'--workdir={workdir} has no run of the row {branch["row"]!r} to branch '
+      'off; train it first, with --mode=train.'
+    )
   with workdirs.claim(config, workdir) as root:
     run.train_decay(contender, longer, root, branch['at'])
   show_tree(None, workdir)

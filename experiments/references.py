@@ -14,13 +14,22 @@ from lrcl import streams, training
 Config = Mapping[str, Any]
 
 
-def write(config: Config, stream: streams.Stream, root: pathlib.Path) -> None:
-  """Writes one record for each reference that the configuration names."""
+def check(config: Config) -> None:
+  """Refuses a reference that does not exist.
+
+  Raises:
+    ValueError: names it, and those that there are.
+  """
   for name in config['references']:
     if name not in REFERENCES:
       raise ValueError(
         f'references names {name!r}; known are {", ".join(REFERENCES)}.'
       )
+
+
+def write(config: Config, stream: streams.Stream, root: pathlib.Path) -> None:
+  """Writes one record for each reference that the configuration names."""
+  for name in config['references']:
     accuracy = REFERENCES[name](stream)
     file = training.RecordFile(root / name / 'main' / 'records.jsonl')
     file.truncate(-1)

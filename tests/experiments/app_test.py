@@ -114,6 +114,16 @@ MISTAKES = {
   ),
   'classes that do not divide': (['--config.stream.num_tasks=3'], '3'),
   'an unknown row': (["--config.only=('replya',)"], 'replya'),
+  'an unknown reference': (
+    ["--config.references=('chanse',)"],
+    "references names 'chanse'",
+  ),
+  'a negative interval': (['--config.save_every=-5'], 'save_every is -5'),
+  'a decay of no run': (['--mode=decay'], "no run of the row 'replay'"),
+  'a decay of no steps': (
+    ['--mode=decay', '--config.branch.steps=0'],
+    'branch.steps is 0',
+  ),
   'a stray argument': (['extra'], "unexpected argument 'extra'"),
   'an unknown flag': (['--wordkir=x'], 'wordkir'),
 }
