@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from etils import epath
 import jax
 
-from lrcl.training import _checkpoints, _lineage
+from lrcl import base
+from lrcl.training import _checkpoints, _lineage, _records
 from lrcl.training._checkpoints import CheckpointError
 from lrcl.training._lineage import Lineage
 
@@ -38,8 +39,12 @@ class Branches:
     workdir: the directory, local or any that `etils.epath` reads (`gs://`).
     like: a state of the structure that `restore` shall return; by default
       that of the state last saved or restored.
-    keep_last: how many of the newest steps of a branch clean-up keeps.
+    keep_last: how many of the newest steps of a branch clean-up keeps: at
+      least 2, since the newest counts only once it is sealed.
     asynchronous: write checkpoints in the background.
+
+  Raises:
+    ValueError: if `keep_last` is less than 2.
 
   Example:
     >>> import tempfile, jax.numpy as jnp
@@ -69,6 +74,7 @@ class Branches:
     keep_last: int = 2,
     asynchronous: bool = False,
   ):
+    base.check_steps('Branches', 'keep_last', keep_last, 2)
     self.workdir = epath.Path(
       os.path.abspath(workdir) if _lineage.is_local(workdir) else workdir
     )
@@ -91,7 +97,16 @@ class Branches:
     self._open.clear()
 
   def directory(self, branch: str) -> epath.Path:
-    """Where a branch lies."""
+    """Where a branch lies.
+
+    Raises:
+      ValueError: if the name is not that of one directory.
+    """
+    if not branch or branch.startswith('.') or '/' in branch:
+      raise ValueError(
+        f'Branches: {branch!r} cannot name a branch, which is a directory: it '
+        "must not be empty, begin with '.' or hold '/'."
+      )
     return self.workdir / branch
 
   def tree(self) -> dict[str, Lineage]:
@@ -100,8 +115,7 @@ class Branches:
       return {}
     paths = [path / _lineage.FILE for path in sorted(self.workdir.iterdir())]
     found = [_lineage.read_lineage(path) for path in paths if path.exists()]
-    order = lambda x: (x.fork_step is not None, x.fork_step or 0, x.name)
-    return {lineage.name: lineage for lineage in sorted(found, key=order)}
+    return {lineage.name: lineage for lineage in _lineage.in_order(found)}
 
   def create(
     self, branch: str = 'main', *, schedule: Any = None, config: Any = None
@@ -111,6 +125,7 @@ class Branches:
     Raises:
       ValueError: if it exists under another schedule or configuration.
     """
+    schedule = _records.to_json(schedule)
     wanted = Lineage(branch, schedule=schedule, config=config)
     return self._begin(wanted)
 
@@ -214,7 +229,7 @@ class Branches:
     """
     lineage = self._lineage(branch)
     if schedule is not None and not under_other_schedule:
-      if schedule != lineage.schedule:
+      if _records.to_json(schedule) != lineage.schedule:
         raise ValueError(
           f'branch {branch!r} ran under the schedule {lineage.schedule}, not '
           f'{schedule}; fork it under the new one, or pass '
@@ -310,6 +325,7 @@ class Branches:
     """
     if config is None:
       config = self._lineage(source).config
+    schedule = _records.to_json(schedule)
     wanted = Lineage(name, source, step, schedule, config)
     if not (self.directory(name) / _lineage.FILE).exists():
       path = self._find(source, step)

@@ -1,5 +1,6 @@
 """Lineage: what a branch is, and the files that say so."""
 
+from collections.abc import Iterable
 import dataclasses
 import json
 import os
@@ -55,6 +56,19 @@ def link_step(source: epath.Path, target: epath.Path) -> None:
     os.replace(part, target)
   except OSError:  # no hard links here: the lineage finds the parent's step
     shutil.rmtree(part, ignore_errors=True)
+
+
+def in_order(lineages: Iterable[Lineage]) -> list[Lineage]:
+  """Sorts by the step of the fork, and parents before their children."""
+  named = {lineage.name: lineage for lineage in lineages}
+
+  def depth(lineage: Lineage | None) -> int:
+    if lineage is None or lineage.parent is None:
+      return 0
+    return 1 + depth(named.get(lineage.parent))
+
+  order = lambda x: (x.fork_step or -1, depth(x), x.name)
+  return sorted(named.values(), key=order)
 
 
 def read_lineage(path: epath.Path) -> Lineage:

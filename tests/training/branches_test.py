@@ -80,6 +80,37 @@ def test_lineage_of_a_tree(branches):
   assert branches.restore('again').step == 18
 
 
+def test_parents_come_first_where_forks_share_a_step(branches):
+  branches.save(toy(10))
+  branches.fork('main', 10, 'z')
+  branches.fork('z', 10, 'a')
+  assert list(branches.tree()) == ['main', 'z', 'a']
+
+
+def test_a_schedule_with_tuples_and_arrays_is_the_one_on_the_disk(branches):
+  record = {
+    'name': 'wsd_s_schedule',
+    'kwargs': {'peak_value': np.float32(0.1), 'cycle_ends': (10, 20)},
+  }
+  branches.create('main', schedule=record)
+  assert branches.create('main', schedule=record) == branches.tree()['main']
+  branches.save(toy(10))
+  assert branches.restore('main', schedule=record).step == 10
+  branches.fork('main', 10, 'child', schedule=record)
+  branches.fork('main', 10, 'child', schedule=record)
+
+
+@pytest.mark.parametrize('name', ['', '.', '..', 'a/b'])
+def test_a_name_that_is_no_directory_is_refused(branches, name):
+  with pytest.raises(ValueError, match='cannot name a branch'):
+    branches.save(toy(10), name)
+
+
+def test_the_newest_alone_is_not_enough_to_keep(tmp_path):
+  with pytest.raises(ValueError, match='keep_last is 1; it must be >= 2'):
+    training.Branches(tmp_path, keep_last=1)
+
+
 def test_a_fork_copies_no_array(branches):
   branches.save(toy(10))
   branches.fork('main', 10, 'child')
