@@ -44,6 +44,7 @@ class Book:
   ):
     self.records: list[Record] = []
     self.trace = trace
+    self._rate = trace.last_rate
     self._stream, self._evaluate = stream, evaluate
     self._branches, self._branch = branches, branch
     self._on_record = on_record
@@ -54,6 +55,7 @@ class Book:
     """Takes down the steps of a chunk; stops at a loss that is no number."""
     infos = jax.device_get(infos)
     self.trace.add(infos, steps)
+    self._rate = self.trace.last_rate
     losses = infos.loss[..., :steps].reshape(-1, steps)
     bad = ~np.isfinite(losses)
     if bad.any():
@@ -87,7 +89,7 @@ class Book:
     if self._branches is None:
       return
     if not all_finite(state.params):
-      self._fail('a parameter is not finite', step, task, self.trace.last_rate)
+      self._fail('a parameter is not finite', step, task, self._rate)
     extra = _records.to_json({'trace': self.trace.as_dict()})
     self._branches.save(state, self._branch, step=step, keep=keep, extra=extra)
 

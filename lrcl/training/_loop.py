@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 import numpy as np
 
-from lrcl import tree
+from lrcl import base, tree
 from lrcl.streams import Stream, is_resident
 from lrcl.training import _chunk
 from lrcl.training._book import Book, Record
@@ -78,13 +78,38 @@ def train_stream(
     The final state, and the records as a list of dicts.
 
   Raises:
-    ValueError: for steps that the stream does not have, or a state that does
-      not go with it.
+    ValueError: for steps that the stream does not have, a state that does not
+      go with it, or batches that do not divide among the devices.
     FloatingPointError: if a loss or a parameter is not finite: names the step,
       the learning rate and the last good checkpoint. Nothing is saved then.
     Interrupted: on SIGINT or SIGTERM, after the state has been saved.
+
+  Example:
+    >>> import optax
+    >>> from lrcl import streams
+    >>> train = {'inputs': np.eye(8, dtype=np.float32),
+    ...          'labels': np.arange(8) % 4}
+    >>> stream = streams.split(
+    ...   train, num_tasks=2, batch_size=4, steps_per_task=3
+    ... )
+    >>> learner = Learner(optax.sgd(0.5), lambda p, x, **_: (x @ p, ()))
+    >>> params = jnp.zeros((8, 4))
+    >>> state = TrainState(
+    ...   jnp.int32(0), params, learner.tx.init(params), jax.random.key(0)
+    ... )
+    >>> state, records = train_stream(learner, state, stream)
+    >>> int(state.step), [(r['step'], r['task']) for r in records]
+    (6, [(3, 0), (6, 1)])
   """
   start, steps = first_step(state), _check_steps(stream, state, steps)
+  for name, every in (
+    ('evaluate_every', evaluate_every),
+    ('save_every', save_every),
+    ('chunk_steps', chunk_steps),
+  ):
+    if every is not None:
+      base.check_steps('train_stream', name, every, 1)
+  _check_devices(stream, mesh, axis_name)
   book = Book(
     stream,
     Trace(start, trace),
@@ -132,6 +157,25 @@ def _check_steps(stream: Stream, state: TrainState, steps: int | None) -> int:
       'make the state with create_states, one seed per replica of the stream.'
     )
   return steps
+
+
+def _check_devices(
+  stream: Stream, mesh: Mesh | None, axis_name: str | None
+) -> None:
+  """Checks that a batch can be spread over the devices."""
+  devices = 1 if mesh is None else mesh.shape[mesh.axis_names[0]]
+  if axis_name is not None:
+    devices = jax.local_device_count()
+    if stream.replicas is not None:
+      raise ValueError(
+        'train_stream: axis_name does not go with a replicated stream; spread '
+        'the batches of replicas with mesh.'
+      )
+  if stream.batch_size % devices:
+    raise ValueError(
+      f'train_stream: batches of {stream.batch_size} do not divide among '
+      f'{devices} devices; take a multiple of {devices}.'
+    )
 
 
 class _Segment(NamedTuple):
@@ -233,7 +277,7 @@ def _train(device, book, stops, state, bar, stop) -> TrainState:
     book.note(segment.start, infos, segment.stop - segment.start, task)
     bar.update(segment.stop, task, book.trace.last_rate, book.trace.last_loss)
     _write(book, stops, segment.stop, task, state)
-    if stop.is_set() and following is not None:
+    if stop.is_set():
       _interrupt(book, stops, segment.stop, task, state)
     segment = following
   return state

@@ -54,7 +54,7 @@ class Learner:
     loss_fn: `loss_fn(logits, batch) -> losses[batch]`.
     on_task_end: `on_task_end(state, task_data, key) -> state`, traced under
       jit and run when the stream enters the next task: `task_data` is a batch
-      dict of the finished task with one more leading axis, `[n, batch, ...]`.
+      dict of the finished task with one more leading axis, `[n, rows, ...]`.
       A checkpoint at a task's end holds the state before it, so that a branch
       from there goes on as if the task had not ended.
     predict: `predict(logits, batch) -> labels[batch]`.
@@ -95,7 +95,7 @@ def create_state(
     >>> int(state.step), state.params['w'].shape
     (0, (2,))
   """
-  return _creator(init_fn, tx)(key)
+  return _creator(init_fn, tx, at_once=base.is_concrete(key))(key)
 
 
 def create_states(
@@ -112,12 +112,16 @@ def create_states(
     tx: the chain of transformations.
     seeds: one int per replica.
   """
-  create = _creator(init_fn, tx)
+  create = _creator(init_fn, tx, at_once=True)
   states = [create(jax.random.key(seed)) for seed in seeds]
   return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
 
-def _creator(init_fn: Any, tx: Any) -> Callable[[jax.Array], TrainState]:
+def _creator(
+  init_fn: Any, tx: Any, *, at_once: bool
+) -> Callable[[jax.Array], TrainState]:
+  """Compiles the creation of a state; `at_once`: outside other programs."""
+
   def create(key):
     init_key, rng, tx_key = jax.random.split(key, 3)
     params, model_state = init_fn(init_key)
@@ -125,9 +129,10 @@ def _creator(init_fn: Any, tx: Any) -> Callable[[jax.Array], TrainState]:
     return TrainState(jnp.int32(0), params, opt_state, rng, model_state)
 
   # Op by op, each initialiser would be compiled on its own. As one program it
-  # runs once, so on a CPU the compiler's full effort would not pay.
-  on_cpu = jax.default_backend() == 'cpu'
-  options = {'xla_backend_optimization_level': 1} if on_cpu else None
+  # runs once, so on a CPU the compiler's full effort would not pay. Inside
+  # another program the options are that program's.
+  quick = at_once and jax.default_backend() == 'cpu'
+  options = {'xla_backend_optimization_level': 1} if quick else None
   return jax.jit(create, compiler_options=options)
 
 

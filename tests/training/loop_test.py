@@ -319,7 +319,8 @@ def test_parameters_that_are_not_finite_are_not_saved(tmp_path):
   init_fn, learner = problem.plain(schedule)
   state = problem.new_state(init_fn, learner)
   with training.Branches(tmp_path) as branches:
-    with pytest.raises(FloatingPointError, match='parameter is not finite at'):
+    words = r'parameter is not finite at step 20 \(task 0, learning rate inf\)'
+    with pytest.raises(FloatingPointError, match=words):
       run(learner, state, problem.stream(), branches=branches)
     assert branches.steps() == []
 
@@ -361,6 +362,22 @@ def test_a_signal_saves_and_stops(tmp_path, number):
   assert [fields(r) for r in kept + after] == [fields(r) for r in records]
 
 
+def test_a_signal_in_the_last_chunk_is_not_lost(tmp_path):
+  init_fn, learner = problem.plain()
+  state = problem.new_state(init_fn, learner)
+  kill = lambda record: os.kill(os.getpid(), signal.SIGINT)
+  with training.Branches(tmp_path) as branches:
+    with pytest.raises(training.Interrupted, match='stopped at step 9 of 9'):
+      run(
+        learner,
+        state,
+        problem.stream((9,)),
+        branches=branches,
+        on_record=kill,
+      )
+    assert branches.restore(like=state).step == 9
+
+
 def test_works_outside_the_main_thread():
   init_fn, learner = problem.plain()
   state = problem.new_state(init_fn, learner)
@@ -378,6 +395,31 @@ def test_steps_outside_the_stream_are_refused(steps):
   state = problem.new_state(init_fn, learner)
   with pytest.raises(ValueError, match=f'steps is {steps}'):
     run(learner, state, problem.stream(), steps=steps)
+
+
+@pytest.mark.parametrize('name', ['evaluate_every', 'save_every'])
+def test_intervals_must_be_positive(name):
+  init_fn, learner = problem.plain()
+  state = problem.new_state(init_fn, learner)
+  with pytest.raises(ValueError, match=f'{name} is -4'):
+    run(learner, state, problem.stream(), **{name: -4})
+
+
+def test_a_replicated_stream_is_not_for_pmap():
+  init_fn, learner = problem.plain()
+  states = training.create_states(init_fn, learner.tx, (0, 1))
+  stacked = streams.replicate([problem.stream(), problem.stream(seed=1)])
+  with pytest.raises(ValueError, match='axis_name does not go with'):
+    run(learner, states, stacked, axis_name='data')
+
+
+def test_a_state_is_created_under_jit_too():
+  init_fn, learner = problem.plain()
+  create = lambda key: training.create_state(init_fn, learner.tx, key)
+  for outer in (jax.jit, jax.vmap):
+    keys = jax.random.split(jax.random.key(0), 2)
+    state = outer(create)(keys[0] if outer is jax.jit else keys)
+    assert state.step.shape == (() if outer is jax.jit else (2,))
 
 
 def test_a_single_state_on_a_replicated_stream_is_refused():
