@@ -1,0 +1,1 @@
+"""Claims of papers, measured: one small file each, one table of all."""
