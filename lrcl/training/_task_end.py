@@ -36,12 +36,19 @@ def make_task_end(
     return lambda state, data, tables, step: state
 
   compiled = _compile(learner, stream.prepare, stream.replicas, resident)
-  counts = [_count(stream, task) for task in range(stream.num_tasks)]
+  batch_size = look_back_size(stream)
+
+  @functools.cache
+  def most_batches():
+    sizes = (
+      stream.task_batches(t, batch_size) for t in range(stream.num_tasks)
+    )
+    return max(len(indices) for indices, _ in sizes)
 
   def end_task(state, data, tables, step) -> TrainState:
     task = int(stream.chunk(step - 1, 1).task_ids[0])
-    indices, weights = stream.task_batches(task, stream.batch_size)
-    missing = max(counts) - len(indices)
+    indices, weights = stream.task_batches(task, batch_size)
+    missing = most_batches() - len(indices)
     indices, weights = _extend(indices, missing), _extend(weights, missing)
     rows = indices
     if not resident:
@@ -57,9 +64,12 @@ def _compile(learner, prepare, replicas, resident):
   """The end of a task as one program, compiled once for all of a stream."""
 
   def run(state, data, tables, task, rows, weights):
-    if resident:
-      rows = jax.tree.map(lambda x: x[rows], data)
-    batch = lambda args: make_batch(args[0], tables, task, args[1], prepare)
+    def batch(args):
+      rows, weights = args
+      if resident:
+        rows = jax.tree.map(lambda x: x[rows], data)
+      return make_batch(rows, tables, task, weights, prepare)
+
     batches = jax.lax.map(batch, (rows, weights))
     key = jax.random.fold_in(jax.random.fold_in(state.rng, state.step), _SALT)
     return learner.on_task_end(state, batches, key)
@@ -73,8 +83,14 @@ def _compile(learner, prepare, replicas, resident):
   return jax.jit(run if replicas is None else run_all, donate_argnums=0)
 
 
-def _count(stream: Stream, task: int) -> int:
-  return len(stream.task_batches(task, stream.batch_size)[0])
+def look_back_size(stream: Stream) -> int:
+  """Rows per batch of `task_data`: the stream's, more where that is little.
+
+  An online stream of ten rows a step would make a pass over a task slow. Up to
+  128 rows are taken, and not more than 1 MiB of them.
+  """
+  row = sum(x.nbytes for x in stream.rows(np.zeros(1, np.int32)).values())
+  return max(stream.batch_size, min(128, 2**20 // max(row, 1)))
 
 
 def _extend(array: np.ndarray, missing: int) -> np.ndarray:

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lrcl import streams, training
+from lrcl.training import _task_end
 from tests.training import problem
 
 
@@ -71,6 +72,15 @@ def test_host_sources_and_replicas_see_the_same():
   for other in ends[1:]:
     jax.tree.map(np.testing.assert_array_equal, ends[0], other)
   assert end.model_state['noise'][0] != end.model_state['noise'][1]
+
+
+def test_a_look_back_takes_more_rows_where_they_are_small():
+  assert _task_end.look_back_size(problem.stream()) == 128
+  wide = {'inputs': np.zeros((64, 2**14), np.float32), 'labels': np.zeros(64)}
+  assert _task_end.look_back_size(problem.stream(source=wide)) == 15
+  huge = {'inputs': np.zeros((64, 2**18), np.float32), 'labels': np.zeros(64)}
+  stream = problem.stream(source=huge)
+  assert _task_end.look_back_size(stream) == problem.BATCH
 
 
 def test_a_held_stream_does_not_end_its_task():
