@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lrcl import base, tree
+from lrcl import base
 
 _LinkState = optax.schedules.InjectStatefulHyperparamsState
 _RATE = 'learning_rate'
@@ -67,10 +67,11 @@ def applied_rate(opt_state: Any) -> tuple[jax.Array, jax.Array]:
   """Reads the learning rate of the last update out of an optimizer's state.
 
   The link is found under any wrapper; of several, the first in tree order is
-  read. It may be that of `scale_by_schedule_value` or of
-  `optax.inject_hyperparams` around any optimizer with a `learning_rate`. The
-  call reads two leaves and computes nothing, so it costs nothing in a compiled
-  loop.
+  read. It may be that of `scale_by_schedule_value`, of
+  `optax.inject_hyperparams` around any optimizer with a `learning_rate`, or any
+  transformation that finds its rate itself and has a NamedTuple with the fields
+  `learning_rate` and `count` as its state. The call reads two leaves and
+  computes nothing, so it costs nothing in a compiled loop.
 
   Args:
     opt_state: the state, after `update`. Before the first one the rate is the
@@ -92,9 +93,8 @@ def applied_rate(opt_state: Any) -> tuple[jax.Array, jax.Array]:
     >>> print(*applied_rate(optax.sgd(0.1).init(jnp.zeros(2))))
     nan -1
   """
-  for link in _links(opt_state):
-    rate = jnp.asarray(link.hyperparams[_RATE], jnp.float32)
-    return rate, jnp.asarray(link.count, jnp.int32)
+  for rate, count in _links(opt_state):
+    return jnp.asarray(rate, jnp.float32), jnp.asarray(count, jnp.int32)
   return jnp.asarray(jnp.nan, jnp.float32), jnp.asarray(-1, jnp.int32)
 
 
@@ -142,8 +142,19 @@ def _scale_by_rate(
   return optax.stateless(lambda updates, _: jax.tree.map(scale, updates))
 
 
-def _links(opt_state: Any) -> Iterator[Any]:
-  for state in tree.get_states(opt_state, _LinkState):
-    if _RATE in state.hyperparams:
-      yield state
-    yield from _links(state.inner_state)
+def _links(opt_state: Any) -> Iterator[tuple[Any, Any]]:
+  """Rate and count of every link that applies a rate, in tree order."""
+  is_link = lambda n: isinstance(n, _LinkState) or _keeps_rate(n)
+  for node in jax.tree.leaves(opt_state, is_leaf=is_link):
+    if isinstance(node, _LinkState):
+      if _RATE in node.hyperparams:
+        yield node.hyperparams[_RATE], node.count
+      yield from _links(node.inner_state)
+    elif _keeps_rate(node):
+      yield node.learning_rate, node.count
+
+
+def _keeps_rate(node: Any) -> bool:
+  """Whether `node` is the state of a link that finds its rate itself."""
+  fields = getattr(node, '_fields', ())
+  return _RATE in fields and 'count' in fields

@@ -19,6 +19,23 @@ class ValueState(NamedTuple):
   best: jax.Array
 
 
+class OwnRateState(NamedTuple):
+  learning_rate: jax.Array
+  count: jax.Array
+
+
+def scale_by_own_rate():
+  """A link that is no schedule: its rate is its count, and in its state."""
+
+  def update_fn(updates, state, params=None):
+    state = OwnRateState(state.learning_rate + 1, state.count + 1)
+    scale = lambda u: -state.learning_rate * u
+    return jax.tree.map(scale, updates), state
+
+  init = lambda _: OwnRateState(jnp.float32(0.25), jnp.int32(0))
+  return optax.GradientTransformation(init, update_fn)
+
+
 class FollowsValue:
   """A schedule that reacts to the loss: a tenth of the least value so far."""
 
@@ -133,8 +150,21 @@ def test_rate_is_float32_whatever_the_schedule_returns(value):
   assert float(rate) == float(value)
 
 
-def test_found_under_wrappers():
-  link = methods.scale_by_schedule_value(0.25)
+def test_the_state_of_a_link_that_finds_its_rate_itself():
+  tx = optax.chain(optax.trace(0.9), scale_by_own_rate())
+  _, state = tx.update(jnp.ones(2), tx.init(jnp.ones(2)))
+  assert tuple(map(float, methods.applied_rate(state))) == (1.25, 1)
+  # Of several links the first in tree order is read, whatever its kind.
+  pair = (scale_by_own_rate(), methods.scale_by_schedule_value(0.5))
+  for links, first in ((pair, 0.25), (pair[::-1], 0.5)):
+    state = optax.chain(*links).init(jnp.ones(2))
+    assert float(methods.applied_rate(state)[0]) == first
+
+
+@pytest.mark.parametrize(
+  'link', [methods.scale_by_schedule_value(0.25), scale_by_own_rate()]
+)
+def test_found_under_wrappers(link):
   inject = optax.inject_hyperparams(
     lambda b1: optax.chain(optax.trace(b1), link)
   )
