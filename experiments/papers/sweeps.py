@@ -1,165 +1,261 @@
-"""Grids of settings times seeds, measured in one compiled program."""
+"""Sweeps over schedules, rates and seeds, each one compiled program.
+
+Every schedule is trained at every rate of one grid on the tuning seeds, and
+then at the rate that was best for it on other seeds, which are reported:
+
+  setup = Setup(problem, optax.trace(0.9), batch_size=32, max_steps=1000)
+  tuned = tune(setup, schedules, rates, TUNING_SEEDS, by='validation_error')
+  results = report(setup, schedules, tuned, REPORTED_SEEDS)
+
+Schedules are given with the peak 1; the rates of the grid multiply them. Their
+values are data of the program, so schedules and budgets cost no compilation.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
-Setting = Mapping[str, Any]
-"""Hyper-parameters by name, float32 scalars that may be traced."""
+from lrcl import methods
 
-Measure = Callable[[Setting, jax.Array], jax.Array]
-"""`measure(setting, key) -> losses`, pure; lower is better."""
+Data = tuple[jax.Array, jax.Array]
+"""Inputs `[rows, ...]` and targets `[rows, ...]`."""
 
-Axes = Mapping[str, Sequence[float]]
-"""The values that each hyper-parameter of a grid takes, in order."""
+Schedules = Mapping[str, optax.Schedule]
+"""Contenders by name, each with the peak 1."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Problem:
+  """What is trained, and what is measured of it.
+
+  Attributes:
+    init_fn: from a key to parameters.
+    measure_fn: from parameters and data to scalars, means over the rows;
+      'loss' is among them and is what is trained.
+    pool: the rows to train on, of which every seed sets some aside.
+    validation: how many; they are for tuning alone.
+    test: rows that no tuning sees; None where the loss on the pool is meant.
+  """
+
+  init_fn: Callable[[jax.Array], Any]
+  measure_fn: Callable[[Any, Data], dict[str, jax.Array]]
+  pool: Data
+  validation: int = 0
+  test: Data | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Setup:
+  """A problem, and how it is trained.
+
+  Attributes:
+    problem: what is trained.
+    optimizer: everything that stands before the learning rate.
+    batch_size: rows of a step, drawn without replacement within an epoch.
+    max_steps: of the longest run.
+    at_once: runs that are vectorised together. None, one after the other, is
+      best for networks on a CPU; many are for problems whose step costs less
+      than its dispatch.
+  """
+
+  problem: Problem
+  optimizer: optax.GradientTransformation
+  batch_size: int
+  max_steps: int
+  at_once: int | None = None
 
 
 class Tuned(NamedTuple):
-  """The best setting of a grid, and what it gives on seeds of its own.
+  """The rate that was best for each schedule.
 
   Attributes:
-    setting: the best values by name.
-    edges: the names of those that stand at an end of their axis, so that a
-      better one may lie outside of the grid.
-    losses: `[seeds, ...]`, float64, on the seeds that are reported.
+    rates: by schedule.
+    at_edge: schedules whose rate is the first or the last of the grid, so
+      that a better one may lie outside.
+    scores: `[schedules, rates]`, means over the tuning seeds; infinite where
+      a run diverged.
   """
 
-  setting: dict[str, float]
-  edges: tuple[str, ...]
-  losses: np.ndarray
+  rates: dict[str, float]
+  at_edge: tuple[str, ...]
+  scores: np.ndarray
 
 
 def tune(
-  measure: Measure,
-  axes: Axes,
-  *,
-  tuning_seeds: Sequence[int],
+  setup: Setup,
+  schedules: Schedules,
+  rates: Sequence[float],
   seeds: Sequence[int],
-  batch_size: int | None = None,
+  *,
+  by: str,
+  steps: int | None = None,
 ) -> Tuned:
-  """Chooses a setting on some seeds and measures it on others.
-
-  Every contender of a claim goes through here with the same seeds, and with
-  grids of the same width.
+  """Trains every schedule at every rate, and picks the best rate for each.
 
   Args:
-    measure: what to do with a setting; the mean of what it returns decides.
-    axes: the grid.
-    tuning_seeds: seeds on which to choose.
-    seeds: seeds to report; none of them is a tuning seed.
-    batch_size: see `sweep`.
-
-  Raises:
-    ValueError: if a seed is both tuned on and reported.
+    setup: problem and optimizer.
+    schedules: with the peak 1.
+    rates: one grid for all, increasing.
+    seeds: apart from those that are reported.
+    by: the measure to minimise, such as 'validation_error'.
+    steps: length of the runs; None is `setup.max_steps`.
   """
-  if set(tuning_seeds) & set(seeds):
-    raise ValueError(
-      f'tune: tuning_seeds is {list(tuning_seeds)} and seeds {list(seeds)}; '
-      'they must have no seed in common.'
-    )
-  found = sweep(measure, grid(axes), tuning_seeds, batch_size=batch_size)
-  setting, edges = choose(axes, found)
-  alone = {name: [value] for name, value in setting.items()}
-  losses = sweep(measure, grid(alone), seeds, batch_size=batch_size)[0]
-  return Tuned(setting, edges, losses)
+  grid = np.tile(np.asarray(rates, np.float32), (len(schedules), 1))
+  scores = run_all(setup, schedules, grid, seeds, steps)[by].mean(-1)
+  scores = np.where(np.isfinite(scores), scores, np.inf)
+  best = scores.argmin(-1)
+  edges = (0, len(rates) - 1)
+  return Tuned(
+    {name: float(rates[b]) for name, b in zip(schedules, best, strict=True)},
+    tuple(n for n, b in zip(schedules, best, strict=True) if b in edges),
+    scores,
+  )
 
 
-def grid(axes: Axes) -> dict[str, np.ndarray]:
-  """Every point of a grid: per name an array of one length, the last fastest.
-
-  Example:
-    >>> {k: v.tolist() for k, v in grid({'a': [1, 2], 'b': [3, 4]}).items()}
-    {'a': [1.0, 1.0, 2.0, 2.0], 'b': [3.0, 4.0, 3.0, 4.0]}
-  """
-  columns = np.meshgrid(*axes.values(), indexing='ij')
-  flat = (np.asarray(column, np.float32).ravel() for column in columns)
-  return dict(zip(axes, flat, strict=True))
-
-
-def sweep(
-  measure: Measure,
-  settings: Mapping[str, np.ndarray],
+def report(
+  setup: Setup,
+  schedules: Schedules,
+  tuned: Tuned,
   seeds: Sequence[int],
   *,
-  batch_size: int | None = None,
-) -> np.ndarray:
-  """Measures every setting with every seed.
-
-  Args:
-    measure: a pure function of one setting and one key.
-    settings: arrays of one length by name, such as `grid` makes.
-    seeds: a key is made of each.
-    batch_size: how many of these runs are vmapped at a time; None is all.
-      What is best depends on the size of a run: small arrays gain from
-      company, large ones fall out of the cache.
+  steps: int | None = None,
+) -> dict[str, dict[str, np.ndarray]]:
+  """Trains every schedule at its own rate.
 
   Returns:
-    `[settings, seeds, ...]`, float64.
+    Measures by schedule: `[seeds]` each, and `gradient_norms[seeds, steps]`.
   """
-  count = len(next(iter(settings.values())))
-  keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
-  which = np.repeat(np.arange(count), len(seeds))
-  rows = {name: np.asarray(column)[which] for name, column in settings.items()}
-  rows = (rows, jnp.tile(keys, count))
-  run = functools.partial(
-    jax.lax.map, lambda row: measure(*row), batch_size=batch_size or len(which)
+  grid = np.float32([[tuned.rates[name]] for name in schedules])
+  measured = run_all(setup, schedules, grid, seeds, steps)
+  return {
+    name: {key: value[n, 0] for key, value in measured.items()}
+    for n, name in enumerate(schedules)
+  }
+
+
+def run_all(
+  setup: Setup,
+  schedules: Schedules,
+  rates: np.ndarray,
+  seeds: Sequence[int],
+  steps: int | None = None,
+) -> dict[str, np.ndarray]:
+  """Trains every schedule at its rates `[schedules, rates]` on every seed.
+
+  Returns:
+    Measures `[schedules, rates, seeds]`: those of the problem, with the rows
+    they were taken on in front (`train_loss`, `validation_loss`, ...), and
+    the norm of the gradient before every step, `gradient_norms[..., steps]`.
+  """
+  steps = setup.max_steps if steps is None else steps
+  values = np.zeros((len(schedules), setup.max_steps), np.float32)
+  for n, schedule in enumerate(schedules.values()):
+    values[n, :steps] = jax.vmap(schedule)(jnp.arange(steps))
+  shape = (*rates.shape, len(seeds))
+  which, rate, seed = np.meshgrid(*(np.arange(n) for n in shape), indexing='ij')
+  measured = _run_rows(
+    setup,
+    jnp.asarray(values),
+    jnp.int32(steps),
+    which.ravel(),
+    rates[which, rate].ravel(),
+    np.asarray(seeds, np.int32)[seed].ravel(),
   )
-  found = np.asarray(jax.jit(run)(rows), np.float64)
-  return found.reshape(count, len(seeds), *found.shape[1:])
+  measured = {k: np.asarray(v) for k, v in measured.items()}
+  norms = measured['gradient_norms'][:, :steps]
+  measured['gradient_norms'] = norms
+  return {k: v.reshape(*shape, *v.shape[1:]) for k, v in measured.items()}
 
 
-def choose(
-  axes: Axes, losses: np.ndarray
-) -> tuple[dict[str, float], tuple[str, ...]]:
-  """The setting with the least mean loss, and which of it lies at an edge.
+def rank(values: np.ndarray) -> np.ndarray:
+  """Ranks of the contenders, from 1, averaged over the cells.
 
   Args:
-    axes: the grid.
-    losses: `[settings, ...]`, in the order of `grid(axes)`. A setting with a
-      loss that is not finite is never chosen.
+    values: `[contenders, cells, seeds]`, lower is better. Equal ones share
+      the mean of their ranks.
 
-  Raises:
-    FloatingPointError: if there is no setting without such a loss.
-
-  Example:
-    >>> choose({'a': [1.0, 2.0, 3.0]}, np.array([[3.0], [1.0], [2.0]]))
-    ({'a': 2.0}, ())
-  """
-  mean = losses.reshape(len(losses), -1).mean(1)
-  if not np.isfinite(mean).any():
-    raise FloatingPointError('choose: no setting has finite losses only.')
-  best = int(np.argmin(np.where(np.isfinite(mean), mean, np.inf)))
-  places = np.unravel_index(best, [len(values) for values in axes.values()])
-  setting, edges = {}, []
-  for (name, values), place in zip(axes.items(), places, strict=True):
-    setting[name] = float(values[int(place)])
-    if len(values) > 1 and place in (0, len(values) - 1):
-      edges.append(name)
-  return setting, tuple(edges)
-
-
-def geometric(low: float, high: float, per_octave: int = 1) -> list[float]:
-  """Values from `low` up to `high`, each a power of two, or a root, higher.
+  Returns:
+    `[contenders, seeds]`.
 
   Example:
-    >>> geometric(0.5, 4.0)
-    [0.5, 1.0, 2.0, 4.0]
+    >>> print(rank(np.array([[[1.0], [2.0]], [[3.0], [2.0]]])))
+    [[1.25]
+     [1.75]]
   """
-  count = round(np.log2(high / low) * per_octave) + 1
-  return [float(low * 2 ** (i / per_octave)) for i in range(count)]
+  from scipy import stats
+
+  values = np.where(np.isfinite(values), values, np.inf)
+  return stats.rankdata(values, axis=0).mean(1)
 
 
-def format_setting(tuned: Tuned) -> str:
-  """The setting in a line; values at an edge of the grid are marked so.
+@functools.partial(jax.jit, static_argnums=0)
+def _run_rows(
+  setup: Setup,
+  values: jax.Array,
+  steps: jax.Array,
+  which: jax.Array,
+  rates: jax.Array,
+  seeds: jax.Array,
+) -> dict[str, jax.Array]:
+  """One run per row of the last three, one after the other."""
 
-  Example:
-    >>> format_setting(Tuned({'rate': 0.5}, ('rate',), np.zeros(1)))
-    'rate 0.5 (edge of the grid)'
-  """
-  mark = lambda name: ' (edge of the grid)' if name in tuned.edges else ''
-  parts = (f'{k} {v:.3g}{mark(k)}' for k, v in tuned.setting.items())
-  return ', '.join(parts)
+  def run(row: Any) -> dict[str, jax.Array]:
+    n, rate, seed = row
+    return _run(setup, values[n] * rate, steps, jax.random.key(seed))
+
+  return jax.lax.map(run, (which, rates, seeds), batch_size=setup.at_once)
+
+
+def _run(
+  setup: Setup, rates: jax.Array, steps: jax.Array, key: jax.Array
+) -> dict[str, jax.Array]:
+  """Trains for `steps` steps of the rates `[max_steps]`, and measures."""
+  problem = setup.problem
+  init_key, split_key, order_key = jax.random.split(key, 3)
+  train, validation = _split(problem, split_key)
+  order = _order(setup, order_key, train[0].shape[0])
+  tx = optax.chain(
+    setup.optimizer, methods.scale_by_schedule_value(lambda n: rates[n])
+  )
+  loss_fn = lambda params, data: problem.measure_fn(params, data)['loss']
+
+  def step(n: jax.Array, carry: Any) -> Any:
+    params, state, norms = carry
+    batch = jax.tree.map(lambda x: x[order[n]], train)
+    grads = jax.grad(loss_fn)(params, batch)
+    norms = norms.at[n].set(optax.tree.norm(grads))
+    updates, state = tx.update(grads, state, params)
+    return optax.apply_updates(params, updates), state, norms
+
+  params = problem.init_fn(init_key)
+  start = params, tx.init(params), jnp.zeros(setup.max_steps)
+  params, _, norms = jax.lax.fori_loop(0, steps, step, start)
+  rows = {'train': train, 'validation': validation, 'test': problem.test}
+  return {'gradient_norms': norms} | {
+    f'{name}_{key}': value
+    for name, data in rows.items()
+    if data is not None and data[0].shape[0]
+    for key, value in problem.measure_fn(params, data).items()
+  }
+
+
+def _split(problem: Problem, key: jax.Array) -> tuple[Data, Data]:
+  """The pool without and with what this seed sets aside."""
+  rows = jax.random.permutation(key, problem.pool[0].shape[0])
+  pick = lambda rows: jax.tree.map(lambda x: jnp.asarray(x)[rows], problem.pool)
+  return pick(rows[problem.validation :]), pick(rows[: problem.validation])
+
+
+def _order(setup: Setup, key: jax.Array, rows: int) -> jax.Array:
+  """Indices `[max_steps, batch_size]`: whole epochs, each in a new order."""
+  epochs = -(-setup.max_steps * setup.batch_size // rows)
+  keys = jax.random.split(key, epochs)
+  order = jax.vmap(lambda key: jax.random.permutation(key, rows))(keys)
+  needed = setup.max_steps * setup.batch_size
+  return order.ravel()[:needed].reshape(setup.max_steps, setup.batch_size)
