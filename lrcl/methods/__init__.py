@@ -8,9 +8,18 @@ from lrcl.methods._anchor import add_ewc_penalty as add_ewc_penalty
 from lrcl.methods._anchor import add_l2_anchor as add_l2_anchor
 from lrcl.methods._consolidate import consolidate as consolidate
 from lrcl.methods._fisher import fisher_diagonal as fisher_diagonal
+from lrcl.methods._hypergradient import (
+  HypergradientState as HypergradientState,
+)
+from lrcl.methods._hypergradient import (
+  scale_by_hypergradient as scale_by_hypergradient,
+)
 from lrcl.methods._memory import MemoryState as MemoryState
 from lrcl.methods._memory import WithMemoryState as WithMemoryState
 from lrcl.methods._memory import with_memory as with_memory
+from lrcl.methods._mup import mup_init as mup_init
+from lrcl.methods._mup import mup_multipliers as mup_multipliers
+from lrcl.methods._mup import scale_by_mup as scale_by_mup
 from lrcl.methods._rate import applied_rate as applied_rate
 from lrcl.methods._rate import (
   scale_by_schedule_value as scale_by_schedule_value,

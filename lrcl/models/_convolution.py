@@ -123,6 +123,8 @@ class CNN(nn.Module):
     num_classes: width of the output.
     normalize: whether to normalise before each nonlinearity.
     activation: the nonlinearity.
+    readout_multiplier: what the input of the head is multiplied by:
+      `base_width / width` in muP (`lrcl.methods.scale_by_mup`).
     dtype: of the computation, such as `jnp.bfloat16`; None means float32.
     matmul: False takes `lax.conv`, for accelerators (see `Conv`).
 
@@ -138,6 +140,7 @@ class CNN(nn.Module):
   num_classes: int
   normalize: bool = False
   activation: Activation = nn.relu
+  readout_multiplier: float = 1.0
   dtype: Any = None
   matmul: bool = True
 
@@ -154,4 +157,5 @@ class CNN(nn.Module):
     x = nn.Dense(self.hidden, **options)(x.reshape(x.shape[0], -1))
     x = standardize(x) if self.normalize else x
     head = nn.Dense(self.num_classes, dtype=self.dtype, name='head')
-    return head(self.activation(x)).astype(jnp.float32)
+    x = self.activation(x) * self.readout_multiplier
+    return head(x).astype(jnp.float32)

@@ -28,6 +28,8 @@ class MLP(nn.Module):
     activation: the nonlinearity.
     initializer: `lecun` (flax's own) or `uniform` (kernels and biases from
       `+-1/sqrt(fan_in)`).
+    readout_multiplier: what the input of the head is multiplied by:
+      `base_width / width` in muP (`lrcl.methods.scale_by_mup`).
     dtype: of the computation, such as `jnp.bfloat16`; None means float32.
 
   Example:
@@ -46,6 +48,7 @@ class MLP(nn.Module):
   normalize: bool = False
   activation: Activation = nn.relu
   initializer: Initializer = 'lecun'
+  readout_multiplier: float = 1.0
   dtype: Any = None
 
   @nn.compact
@@ -59,4 +62,4 @@ class MLP(nn.Module):
       x = standardize(x) if self.normalize else x
       x = self.activation(x)
     head = dense(self.num_classes, fan_in=x.shape[-1], name='head', **options)
-    return head(x).astype(jnp.float32)
+    return head(x * self.readout_multiplier).astype(jnp.float32)

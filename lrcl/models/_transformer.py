@@ -30,6 +30,8 @@ class GPT(nn.Module):
     normalize: whether every matrix but the head's feeds a normalisation.
     dropout: rate of dropout on the embedding and on each branch, while
       training.
+    readout_multiplier: what the input of the head is multiplied by:
+      `base_width / width` in muP (`lrcl.methods.scale_by_mup`).
     dtype: of the computation, such as `jnp.bfloat16`; None means float32.
 
   Example:
@@ -54,6 +56,7 @@ class GPT(nn.Module):
   heads: int = 4
   normalize: bool = False
   dropout: float = 0.0
+  readout_multiplier: float = 1.0
   dtype: Any = None
 
   @nn.compact
@@ -73,7 +76,8 @@ class GPT(nn.Module):
     for _ in range(self.layers):
       x = Block(self.heads, self.normalize, self.dropout, self.dtype)(x, train)
     head = nn.Dense(self.vocab_size, False, name='head', **options)
-    return head(standardize(x)).astype(jnp.float32)
+    x = standardize(x) * self.readout_multiplier
+    return head(x).astype(jnp.float32)
 
 
 class Block(nn.Module):

@@ -72,6 +72,12 @@ def make_canonical() -> optax.GradientTransformation:
   )
 
 
+def make_mup() -> optax.GradientTransformation:
+  narrow = lambda shape: tuple(2 if n == problem.HIDDEN else n for n in shape)
+  shapes = jax.tree.map(lambda p: narrow(p.shape), problem.init_params())
+  return methods.scale_by_mup(shapes, kind='sgd')
+
+
 METHODS = {
   'scale_by_schedule_value': Method(make_rate, ('task_id',), rate=True),
   'add_l2_anchor': Method(lambda: methods.add_l2_anchor(0.5), identity=True),
@@ -86,6 +92,7 @@ METHODS = {
     ('task_id',),
     rate=True,
   ),
+  'scale_by_mup': Method(make_mup),
   'accumulate': Method(
     lambda: methods.accumulate(make_rate(), 2), ('task_id',), rate=True
   ),

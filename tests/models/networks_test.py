@@ -111,6 +111,16 @@ def test_bfloat16_is_near_float32(name):
 
 
 @_EACH
+def test_the_readout_is_multiplied_in_front_of_its_bias(name):
+  params, run, _ = _setup(name)
+  multiplied = _MODELS[name](readout_multiplier=2.0)
+  got = jax.jit(multiplied.apply)({'params': params}, _inputs(name))
+  head = params['head'] | {'kernel': 2 * params['head']['kernel']}
+  want = _logits(run, params | {'head': head}, _inputs(name))
+  np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+@_EACH
 def test_each_masked_matrix_has_no_scale_when_normalized(name):
   params, run, _ = _setup(name, True)
   logits = _logits(run, params, _inputs(name))
