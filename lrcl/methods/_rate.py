@@ -133,13 +133,18 @@ def _scale_by_rate(
   learning_rate: jax.Array,
 ) -> optax.GradientTransformation:
   """The stateless scaling whose factor is injected."""
+  return optax.stateless(lambda updates, _: apply_rate(updates, learning_rate))
+
+
+def apply_rate(updates: Any, learning_rate: jax.Array) -> Any:
+  """Multiplies by minus the rate, in float32 at least; dtypes are kept."""
 
   def scale(update: jax.Array) -> jax.Array:
     dtype = update.dtype if update.dtype.itemsize > 2 else jnp.float32
     step = update.astype(dtype) * -learning_rate.astype(dtype)
     return step.astype(update.dtype)
 
-  return optax.stateless(lambda updates, _: jax.tree.map(scale, updates))
+  return jax.tree.map(scale, updates)
 
 
 def _links(opt_state: Any) -> Iterator[tuple[Any, Any]]:
