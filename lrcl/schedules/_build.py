@@ -9,19 +9,36 @@ import optax
 
 from lrcl.schedules import (
   _branch,
+  _families,
+  _feedback,
+  _greedy,
   _infinite,
+  _infinite_fractions,
+  _mastery,
   _profiles,
+  _progress,
   _rewarming,
+  _scalars,
   _stable,
   _task,
 )
 
 TABLE: Mapping[str, Callable[..., Any]] = {
   'by_task': _task.by_task,
+  'cyclical_fraction_schedule': _scalars.cyclical_fraction_schedule,
   'decay_branch': _branch.decay_branch,
+  'geometric_budget_schedule': _scalars.geometric_budget_schedule,
+  'greedy': _greedy.greedy,
+  'infinite_run_schedule': _infinite_fractions.infinite_run_schedule,
   'infinite_schedule': _infinite.infinite_schedule,
+  'infinite_task_schedule': _infinite_fractions.infinite_task_schedule,
+  'mastery_staircase': _mastery.mastery_staircase,
   'per_task': _task.per_task,
+  'plateau_per_task': _feedback.plateau_per_task,
+  'progress_discount': _progress.progress_discount,
   'repeated_cosine_schedule': _rewarming.repeated_cosine_schedule,
+  'rewarmed_schedule': _rewarming.rewarmed_schedule,
+  'token_temperature_schedule': _scalars.token_temperature_schedule,
   'wsd_s_schedule': _stable.wsd_s_schedule,
   'wsd_schedule': _stable.wsd_schedule,
   # From optax.
@@ -37,8 +54,8 @@ TABLE: Mapping[str, Callable[..., Any]] = {
 """Every schedule that has a record, by name."""
 
 PROFILES: Mapping[str, Callable[..., Any]] = {
-  'half_life_profile': _profiles.half_life_profile,
-  'power_profile': _profiles.power_profile,
+  'half_life_profile': _families.half_life_profile,
+  'power_profile': _families.power_profile,
 }
 """Every profile that a schedule's record may hold, by name."""
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from lrcl.base import check_value
+from lrcl.base import check_value, is_concrete
 from lrcl.schedules._profiles import Value
 
 
@@ -30,3 +30,10 @@ def check_schedule(where: str, argument: str, schedule: Any) -> None:
       f'{where}: {argument} is {schedule!r}; it must be a function of the '
       'step, such as optax.constant_schedule(0.1).'
     )
+
+
+def check_between_0_and_1(where: str, name: str, value: Value) -> None:
+  """Checks that a concrete value is greater than 0 and less than 1."""
+  check_value(where, name, value, above=0.0, maximum=1.0)
+  if is_concrete(value) and value == 1:
+    raise ValueError(f'{where}: {name} is {value}; it must be < 1.')

@@ -26,11 +26,8 @@ def infinite_schedule(
   The constant phase lasts until `anneal_start`. An anneal, exponential, gives
   the result of a task; the next task goes on from the state before it.
 
-  Two conventions are about. With `cooldown_frac` and `constant_frac` counted
-  after the warm-up (GPT-NeoX): `cooldown_steps = cooldown_frac * total`,
-  `anneal_start = warmup_steps + constant_frac * total`. With cumulative ratios
-  of a task (masked autoencoders): `cooldown_steps = (cooldown_ratio -
-  warmup_ratio) * task_steps`, `anneal_start = constant_ratio * task_steps`.
+  Published settings come in fractions: `infinite_run_schedule` takes those of a
+  run, `infinite_task_schedule` those of one task.
 
   Args:
     peak_value: the value at the end of the warm-up.
@@ -65,7 +62,34 @@ def infinite_schedule(
     `Beyond Cosine Decay: On the effectiveness of Infinite Learning Rate
     Schedule for Continual Pre-training <https://arxiv.org/abs/2503.02844>`_.
   """
-  where = 'infinite_schedule'
+  return make(
+    'infinite_schedule',
+    peak_value,
+    constant_value,
+    warmup_steps,
+    cooldown_steps,
+    anneal_start=anneal_start,
+    anneal_steps=anneal_steps,
+    end_value=end_value,
+    init_value=init_value,
+    cooldown=cooldown,
+  )
+
+
+def make(
+  where: str,
+  peak_value: Value,
+  constant_value: Value,
+  warmup_steps: int,
+  cooldown_steps: int,
+  *,
+  anneal_start: int | None,
+  anneal_steps: int,
+  end_value: Value | None,
+  init_value: Value,
+  cooldown: Decay,
+) -> optax.Schedule:
+  """Makes `infinite_schedule`; its messages name `where`."""
   warmup_steps = check_steps(where, 'warmup_steps', warmup_steps)
   cooldown_steps = check_steps(where, 'cooldown_steps', cooldown_steps)
   end_value = 0.1 * constant_value if end_value is None else end_value
