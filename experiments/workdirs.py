@@ -10,13 +10,39 @@ from typing import Any
 from lrcl import training
 
 _FREE = ('branch', 'only', 'digest')  # say what to do next, not what the run is
+_LISTS = {
+  'seeds': (int, 'whole numbers'),
+  'only': (str, 'names of rows'),
+  'references': (str, 'names of references'),
+}
 _OWN = ('lock', 'config.json.part')  # a kill may leave these before the rest
 
 
 def plain(config: Any) -> dict[str, Any]:
-  """The configuration as plain dicts, lists and numbers, with its digest."""
+  """The configuration as plain dicts, lists and numbers, with its digest.
+
+  Raises:
+    ValueError: if a list holds what it must not; other types are checked when
+      they are parsed.
+  """
   config = json.loads(config.to_json_best_effort())
+  for field, (kind, noun) in _LISTS.items():
+    for value in config.get(field, ()):
+      if not isinstance(value, kind) or isinstance(value, bool):
+        raise ValueError(f'{field} holds {value!r}; it must hold {noun}.')
+  if 'seeds' in config:
+    _check_seeds(config['seeds'])
   return {**config, 'digest': training.digest_config(_identity(config))}
+
+
+def _check_seeds(seeds: list[int]) -> None:
+  if not seeds:
+    raise ValueError('seeds is empty; it must hold one whole number per run.')
+  for seed in seeds:
+    if seed < 0:
+      raise ValueError(f'seeds holds {seed}; it must be >= 0.')
+    if seeds.count(seed) > 1:
+      raise ValueError(f'seeds holds {seed} twice; each run needs its own.')
 
 
 def _identity(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -93,7 +93,24 @@ def test_decay_and_tree_modes(finished):
 
 
 MISTAKES = {
-  'an unknown field': (['--config.shedule=1'], 'shedule'),
+  'an unknown field': (
+    ['--config.shedule=1'],
+    "no field 'shedule'; did you mean 'schedule'?",
+  ),
+  'an unknown field inside': (
+    ['--config.stream.order_sede=1'],
+    "'stream' has no field 'order_sede'; did you mean 'order_seed'?",
+  ),
+  'a field of a number': (
+    ['--config.evaluate_every.x=1'],
+    "'evaluate_every' is 4 and has no fields",
+  ),
+  'a wrong type inside a tuple': (
+    ["--config.seeds=('x',)"],
+    "seeds holds 'x'",
+  ),
+  'one seed twice': (['--config.seeds=(1,1)'], 'seeds holds 1 twice'),
+  'no seeds': (['--config.seeds=()'], 'seeds is empty'),
   'a wrong type': (['--config.stream.batch_size=many'], 'batch_size'),
   'a negative phase': (
     ['--config.schedule.warmup_steps=-1'],
@@ -147,6 +164,10 @@ def test_missing_flags_and_files():
   assert done.stderr.startswith('error: --config is missing')
   done = launch('--config=experiments/configs/none.py', '--workdir=x')
   assert done.returncode == 1 and done.stderr.count('\n') == 1
+  assert 'configs/none.py is not there' in done.stderr
+  done = launch(CONFIG.replace(':smoke', ':smok'), '--workdir=/tmp/never')
+  assert done.returncode == 1 and done.stderr.count('\n') == 1
+  assert 'smok: the argument is smoke or nothing' in done.stderr
 
 
 def test_a_directory_of_another_run_is_left_alone(finished):
