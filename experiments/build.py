@@ -12,7 +12,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lrcl import base, methods, models, schedules, streams, training
+from lrcl import (
+  base,
+  methods,
+  metrics,
+  models,
+  schedules,
+  streams,
+  training,
+)
 
 Config = Mapping[str, Any]
 
@@ -41,6 +49,11 @@ def to_unit(images: jax.Array) -> jax.Array:
 DATA = {'digits': digits, 'tfds': tfds}
 NEVER = 2**30
 """The start of a decay that lies beyond every step of a run."""
+
+EFFECTIVE_RATE = functools.partial(
+  metrics.effective_learning_rate, kind='sgd', mask=models.nap_mask
+)
+"""What records hold of rows with `normalize`; the chains are SGD's."""
 
 STREAMS = {
   'split': streams.split,
@@ -148,6 +161,8 @@ def make_contender(name: str, config: Config) -> Contender:
     make_chain, config, wanted, stream.batch_spec, record
   )
   options = {}
+  if row.get('normalize'):
+    options['effective_rate'] = EFFECTIVE_RATE
   if 'ewc' in wanted:
     options['on_task_end'] = consolidate(config['methods']['ewc'], apply_fn)
   learner = training.Learner(make_tx, apply_fn, **options)

@@ -1,9 +1,12 @@
-"""Metrics of continual learning: pure functions of accuracies."""
+"""Metrics of continual learning: pure functions of accuracies and weights."""
 
 from lrcl.metrics._continual import StabilityGap as StabilityGap
 from lrcl.metrics._continual import min_accuracy as min_accuracy
 from lrcl.metrics._continual import stability_gap as stability_gap
 from lrcl.metrics._continual import worst_case_accuracy as worst_case_accuracy
+from lrcl.metrics._effective_rate import (
+  effective_learning_rate as effective_learning_rate,
+)
 from lrcl.metrics._interval import mean_interval as mean_interval
 from lrcl.metrics._matrix import average_accuracy as average_accuracy
 from lrcl.metrics._matrix import (

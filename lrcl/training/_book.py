@@ -16,6 +16,7 @@ from lrcl.training._trace import Trace
 
 Record = dict[str, Any]
 Evaluate = Callable[[TrainState], Mapping[str, Any]]
+"""From a state to what is to be recorded of it."""
 
 
 class Book:
@@ -29,6 +30,7 @@ class Book:
     branch: the branch that the run writes.
     on_record: called with each record.
     about: further fields for every record.
+    read_rates: `read_rates(state) -> {leaf: rate}`, or None.
   """
 
   def __init__(
@@ -41,13 +43,14 @@ class Book:
     branch: str,
     on_record: Callable[[Record], None] | None,
     about: Mapping[str, Any],
+    read_rates: Evaluate | None = None,
   ):
     self.records: list[Record] = []
     self.trace = trace
     self._rate = trace.last_rate
     self._stream, self._evaluate = stream, evaluate
     self._branches, self._branch = branches, branch
-    self._on_record = on_record
+    self._on_record, self._read_rates = on_record, read_rates
     self._fields = {**_lineage_fields(branches, branch), **about}
     self._fields |= dict(plan=stream.digest, versions=_records.versions())
 
@@ -79,6 +82,8 @@ class Book:
       trace=self.trace.as_dict(),
       **self._fields,
     )
+    if self._read_rates is not None:
+      record['effective_learning_rate'] = dict(self._read_rates(state))
     self.records.append(_records.to_json(record))
     self.trace = Trace(step)
     if self._on_record is not None:

@@ -14,6 +14,7 @@ from lrcl.streams import Stream, is_resident
 from lrcl.training import _chunk
 from lrcl.training._book import Book, Record
 from lrcl.training._branches import Branches
+from lrcl.training._effective_rate import make_read_rates
 from lrcl.training._interrupt import Interrupted, catch_signals
 from lrcl.training._progress import Progress
 from lrcl.training._state import Learner, TrainState
@@ -118,6 +119,7 @@ def train_stream(
     branch=branch,
     on_record=on_record,
     about=about or {},
+    read_rates=make_read_rates(learner.effective_rate, stream.replicas),
   )
   device = _Device(
     learner,

@@ -42,6 +42,10 @@ def identity(state: TrainState, task_data: Any, key: Any) -> TrainState:
   return state
 
 
+EffectiveRate = Callable[[base.Params, jax.Array], Any]
+"""`effective_rate(params, learning_rate) -> scalars`, a tree of them."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Learner:
   """What a method needs together; every default is the naive learner's.
@@ -58,6 +62,10 @@ class Learner:
       A checkpoint at a task's end holds the state before it, so that a branch
       from there goes on as if the task had not ended.
     predict: `predict(logits, batch) -> labels[batch]`.
+    effective_rate: for a model with normalised layers, whose records are then
+      to hold `effective_learning_rate`: `effective_rate(params, rate)` gives a
+      scalar per leaf, such as `functools.partial(
+      lrcl.metrics.effective_learning_rate, kind='adam', mask=nap_mask)`.
 
   Example:
     >>> apply_fn = lambda p, x, **_: (x @ p, ())
@@ -71,6 +79,7 @@ class Learner:
   loss_fn: base.LossFn = cross_entropy
   on_task_end: TaskEnd = identity
   predict: Callable[[jax.Array, base.Batch], jax.Array] = argmax
+  effective_rate: EffectiveRate | None = None
 
 
 def create_state(

@@ -183,6 +183,8 @@ def test_replicas_equal_single_runs_bit_for_bit():
     for record, single in zip(records, alone, strict=True):
       assert record['trace']['loss'][i] == single['trace']['loss']
       assert record['metrics']['accuracy'][i] == single['metrics']['accuracy']
+      for name, rate in single['effective_learning_rate'].items():
+        assert record['effective_learning_rate'][name][i] == rate
 
 
 def test_vmap_over_replicas_is_close():

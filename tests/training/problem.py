@@ -1,11 +1,13 @@
 """A small stream and learners for the tests of the loop."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lrcl import methods, models, streams, training
+from lrcl import methods, metrics, models, streams, training
 
 FEATURES, CLASSES, BATCH = 6, 4, 8
 
@@ -83,6 +85,11 @@ def example():
   }
 
 
+effective_rate = functools.partial(
+  metrics.effective_learning_rate, kind='adam', mask=models.nap_mask
+)
+
+
 def everything(schedule=0.05, capacity=16, init_and_apply=None):
   """Replay, EWC, Adam and NaP in one chain, with EWC's end of a task."""
   init_fn, apply_fn = init_and_apply or model(normalize=True)
@@ -103,7 +110,9 @@ def everything(schedule=0.05, capacity=16, init_and_apply=None):
     )
     return state._replace(opt_state=opt_state)
 
-  return init_fn, training.Learner(tx, apply_fn, on_task_end=on_task_end)
+  return init_fn, training.Learner(
+    tx, apply_fn, on_task_end=on_task_end, effective_rate=effective_rate
+  )
 
 
 def plain(schedule=0.05):
