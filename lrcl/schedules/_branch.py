@@ -60,7 +60,6 @@ def decay_branch(
   if not isinstance(start_step, jax.Array):
     start_step = check_steps(where, 'start_step', start_step)
     _segments.check_total(where, start_step + decay_steps)
-  end_step = start_step + decay_steps
   _checks.check_values(where, end_value=end_value)
   shape = profiles.resolve_shape(
     where, 'decay', decay, {'end_value': end_value}
@@ -72,12 +71,12 @@ def decay_branch(
     # NaN in a gradient say, comes along.
     trunk = schedule(jnp.minimum(step, start_step))
     trunk = jnp.asarray(trunk, jnp.float32)
-    first = jnp.asarray(start_step, step.dtype)
-    last = jnp.asarray(end_step, step.dtype)
-    done, left = _segments.fractions(step, first, last)
+    done, left = _segments.fractions(step, start_step, decay_steps)
     chosen = step >= start_step
+    if not shape.tame:
+      done, left = (jnp.where(chosen, part, 0.5) for part in (done, left))
     end = jnp.asarray(end_value, jnp.float32)
-    value = _segments.apply_shape(shape, chosen, trunk, end, done, left)
+    value = shape.value(trunk, end, done, left)
     return jnp.where(chosen, value, trunk)
 
   return _segments.compiled(where, evaluate)

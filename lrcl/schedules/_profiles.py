@@ -1,113 +1,74 @@
-"""How a phase bends between its two values: profiles and shapes.
+"""How a phase bends between its two values: shapes, by name or by profile.
 
-A *profile* is a function of the fraction `u` of a phase, 1 at `u = 0`; most
-fall to 0 at `u = 1`. A *shape* is what `segments` evaluates: a function of
-the phase's two values and of both fractions, the one that is done and the one
-that is left. Both are exact quotients of whole steps; `1 - u` would not be.
+A *profile* is a function of the fraction `u` of a phase, 1 at `u = 0`. A
+*shape* is what `segments` evaluates: a function of the phase's two values and
+of both fractions, the one that is done and the one that is left. Both come of
+whole steps and are exact at the ends; `1 - u` would not be.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 import dataclasses
 import difflib
-import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from lrcl.base import check_value
-
-Value = float | jax.Array
-"""A hyper-parameter: a float, or a scalar array that may be traced."""
+from lrcl.schedules._families import (
+  Profile,
+  Value,
+  inverse_sqrt_profile,
+  square_sine,
+)
 
 Decay = str | Callable[[Any], Any]
 """The name of a profile, or a profile: a callable of `u` in [0, 1]."""
 
-Shape = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
-"""`shape(start, end, done, left) -> value` of one phase."""
-
-Weights = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
-"""`weights(done, left)` of a phase's first and last value; they sum to 1."""
-
 
 @dataclasses.dataclass(frozen=True)
-class Profile:
-  """A profile that keeps its precision at both ends of a phase."""
+class Shape:
+  """The shape of a phase.
 
-  weights: Weights
+  Attributes:
+    value: `value(start, end, done, left)`.
+    tame: whether it is `start` to the last bit where nothing is done, and its
+      gradients are finite at both ends. One that is not is never asked
+      outside its phase.
+  """
 
-  def __call__(self, u: Value) -> jax.Array:
-    """The profile at the fraction `u`, clipped to [0, 1]."""
-    done = jnp.clip(jnp.asarray(u, jnp.float32), 0.0, 1.0)
-    return self.weights(done, 1.0 - done)[0]
-
-
-def _linear(done: jax.Array, left: jax.Array) -> tuple[jax.Array, jax.Array]:
-  return left, done
-
-
-def _cosine(done: jax.Array, left: jax.Array) -> tuple[jax.Array, jax.Array]:
-  # (1 + cos(pi u)) / 2 cancels at the end, the square of a sine does not.
-  square_sine = lambda x: jnp.square(jnp.sin(math.pi / 2 * x))
-  return square_sine(left), square_sine(done)
-
-
-def _mirror(done: jax.Array, left: jax.Array) -> tuple[jax.Array, jax.Array]:
-  start, end = _cosine(done, left)
-  return 2.0 * left - start, 2.0 * done - end
-
-
-def _one_minus_sqrt(
-  done: jax.Array, left: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-  # The slope of a square root at 0 is infinite; a clipped step has none.
-  root = jnp.sqrt(jnp.where(done > 0, done, 1.0))
-  root = jnp.where(done > 0, root, 0.0)
-  return left / (1.0 + root), root
-
-
-def _square(done: jax.Array, left: jax.Array) -> tuple[jax.Array, jax.Array]:
-  return left * (1.0 + done), jnp.square(done)
-
-
-def _inverse_sqrt(
-  done: jax.Array, left: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-  # g(u) / g(1) with g(t) = 1 - 1 / sqrt(1 + 10 t), without its cancellation.
-  del left
-  root = jnp.sqrt(1.0 + 10.0 * done)
-  full = 1.0 - 1.0 / math.sqrt(11.0)
-  end = 10.0 / full * done / (root * (1.0 + root))
-  return 1.0 - end, end
+  value: Callable[[Any, Any, Any, Any], Any]
+  tame: bool = True
 
 
 def blend(profile: Callable[[Any], Any]) -> Shape:
   """The shape that mixes a phase's two values by a profile."""
+  tame = isinstance(profile, Profile)
+  exact = profile if tame else _bare(profile)
 
-  def weights(done: jax.Array, left: jax.Array) -> tuple[jax.Array, jax.Array]:
-    if isinstance(profile, Profile):
-      return profile.weights(done, left)
-    start = jnp.asarray(profile(done), jnp.float32)
-    return start, 1.0 - start
-
-  def shape(start, end, done, left):
+  def value(start: Any, end: Any, done: Any, left: Any) -> jax.Array:
     # Measured from the lower value: exact where that is 0. One product and one
     # sum leave the compiler one way to fuse them, hence the same bits in jit,
     # vmap and scan; `start * p + end * q` leaves it two.
-    of_start, of_end = weights(done, left)
     falls = start > end
     low, high = jnp.where(falls, end, start), jnp.where(falls, start, end)
-    of_high = jnp.where(falls, of_start, of_end)
+    of_high = exact.of_higher(falls, done, left)
     mixed = low + (high - low) * of_high
     return jnp.where(of_high == 1.0, high, mixed)
 
-  return shape
+  return Shape(value, tame)
 
 
-def hold(start: Any, end: Any, done: Any, left: Any) -> jax.Array:
-  """The shape of a phase that does not move."""
-  del end, done, left
-  return start
+def _bare(profile: Callable[[Any], Any]) -> Profile:
+  """A profile that is only known as a function of what is done."""
+  of_start = lambda done, left: jnp.asarray(profile(done), jnp.float32)
+  return Profile(of_start, lambda done, left: 1.0 - of_start(done, left))
+
+
+def _root(done: jax.Array) -> jax.Array:
+  # The slope of a square root at 0 is infinite; a clipped step has none.
+  root = jnp.sqrt(jnp.where(done > 0, done, 1.0))
+  return jnp.where(done > 0, root, 0.0)
 
 
 def _exponential(start: Any, end: Any, done: Any, left: Any) -> jax.Array:
@@ -118,97 +79,55 @@ def _exponential(start: Any, end: Any, done: Any, left: Any) -> jax.Array:
 
 
 def _inverse(start: Any, end: Any, done: Any, left: Any) -> jax.Array:
-  value = start / (left + done * (start / end))
+  # 1 / value is linear, here measured from its lower end: again one product
+  # and one sum, and no cancellation. From 0 it stays at 0.
+  falls = start > end
+  low, high = jnp.where(falls, end, start), jnp.where(falls, start, end)
+  of_low = jnp.where(falls, done, left)
+  ratio = jnp.where(low > 0, high / jnp.where(low > 0, low, 1.0), 1.0)
+  value = high / (1.0 + of_low * (ratio - 1.0))
+  value = jnp.where(low > 0, value, start)
   return jnp.where(left > 0, value, end)
 
 
-linear = blend(Profile(_linear))
-cosine = blend(Profile(_cosine))
+hold = Shape(lambda start, end, done, left: start)
+"""The shape of a phase that does not move."""
+
+linear = blend(Profile(lambda done, left: left))
+cosine = blend(Profile(lambda done, left: square_sine(left)))
+one_minus_sqrt = blend(
+  Profile(
+    lambda done, left: left / (1.0 + _root(done)),
+    lambda done, left: _root(done),
+  )
+)
+square = blend(
+  Profile(
+    lambda done, left: left * (1.0 + done),
+    lambda done, left: jnp.square(done),
+  )
+)
+mirror_cosine = blend(
+  Profile(lambda done, left: 2.0 * left - square_sine(left))
+)
+exponential = Shape(_exponential)
+inverse = Shape(_inverse)
 
 DECAYS: Mapping[str, Shape] = {
   'linear': linear,
   'cosine': cosine,
-  'one_minus_sqrt': blend(Profile(_one_minus_sqrt)),
-  'square': blend(Profile(_square)),
-  'exponential': _exponential,
-  'inverse': _inverse,
-  'mirror_cosine': blend(Profile(_mirror)),
+  'one_minus_sqrt': one_minus_sqrt,
+  'square': square,
+  'exponential': exponential,
+  'inverse': inverse,
+  'mirror_cosine': mirror_cosine,
 }
 
 COOLDOWNS: Mapping[str, Shape] = {
   'cosine': cosine,
-  'inverse_sqrt': blend(Profile(_inverse_sqrt)),
+  'inverse_sqrt': blend(inverse_sqrt_profile(10.0)),
   'linear': linear,
 }
-
-
-def power_profile(exponent: Value) -> Profile:
-  """The profile `1 - u ** exponent`.
-
-  An exponent of 1 is `'linear'`, of 1/2 `'one_minus_sqrt'`, of 2 `'square'`.
-
-  Args:
-    exponent: greater than 0; small ones fall at once, large ones at the end.
-
-  Returns:
-    A callable of `u` in [0, 1], to be passed as `decay=` or `cooldown=`.
-
-  Raises:
-    ValueError: if `exponent` is not greater than 0.
-
-  Example:
-    >>> round(float(power_profile(1.5)(0.25)), 4)
-    0.875
-
-  References:
-    Hägele et al., 2024, `Scaling Laws and Compute-Optimal Training Beyond
-    Fixed Training Durations <https://arxiv.org/abs/2405.18392>`_.
-  """
-  check_value('power_profile', 'exponent', exponent, above=0.0)
-
-  def weights(done: jax.Array, left: jax.Array) -> tuple[jax.Array, jax.Array]:
-    inside = (done > 0) & (left > 0)
-    log = jnp.log1p(-jnp.where(inside, left, 0.5)) * exponent
-    edge = jnp.where(done > 0, 0.0, 1.0)
-    of_start = jnp.where(inside, -jnp.expm1(log), edge)
-    return of_start, jnp.where(inside, jnp.exp(log), 1.0 - edge)
-
-  return Profile(weights)
-
-
-def half_life_profile(half_life: Value) -> Profile:
-  """The profile `0.5 ** (u / half_life)`: halved again and again.
-
-  It ends at `0.5 ** (1 / half_life)` and not at 0, so a decay by this profile
-  ends that fraction of the way above `end_value`, and stays there.
-
-  Args:
-    half_life: the half-life as a fraction of the decay, greater than 0. A
-      half-life of 25 steps in a decay of 100 steps is 0.25.
-
-  Returns:
-    A callable of `u` in [0, 1], to be passed as `decay=`.
-
-  Raises:
-    ValueError: if `half_life` is not greater than 0.
-
-  Example:
-    >>> float(half_life_profile(0.25)(0.5))
-    0.25
-
-  References:
-    Hu et al., 2024, `MiniCPM: Unveiling the Potential of Small Language Models
-    with Scalable Training Strategies <https://arxiv.org/abs/2404.06395>`_. The
-    form of the decay is unconfirmed: their training code is not public.
-  """
-  check_value('half_life_profile', 'half_life', half_life, above=0.0)
-
-  def weights(done: jax.Array, left: jax.Array) -> tuple[jax.Array, jax.Array]:
-    del left
-    halvings = done / half_life
-    return jnp.exp2(-halvings), -jnp.expm1(-math.log(2.0) * halvings)
-
-  return Profile(weights)
 
 
 def resolve_shape(
@@ -235,7 +154,7 @@ def resolve_shape(
     return blend(choice)
   if not isinstance(choice, str) or choice not in known:
     raise unknown_name(where, argument, choice, known)
-  if known[choice] in (_exponential, _inverse):
+  if known[choice] in (exponential, inverse):
     for name, value in values.items():
       check_value(f'{where} ({argument}={choice!r})', name, value, above=0.0)
   return known[choice]

@@ -1,12 +1,17 @@
 """The primitive under every schedule: clipped segments over shapes.
 
-A schedule is a row of segments. A step is looked up in the row, the lengths
-of what is done and of what is left of its segment are taken in integers and
-only then made floats, and the segment's shape joins its two values. Hence a
-decay that starts at step 2**30 is as exact as one that starts at 0.
+A schedule is a row of segments. The lengths of what is done and of what is
+left of a segment are taken in integers and only then made floats, and the
+segment's shape joins its two values. Hence a decay that starts at step 2**30
+is as exact as one that starts at 0.
+
+Segments of one shape that go the same way are evaluated once, as a group, with
+the lengths and values of the one that the step is in; what they agree on stays
+a constant. The fractions are clipped, so no group is ever asked for what it
+does not have, and the row's values and gradients are finite.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 import itertools
 from typing import Any, NamedTuple
 
@@ -16,10 +21,12 @@ import numpy as np
 import optax
 
 from lrcl.base import is_concrete
-from lrcl.schedules._profiles import Shape, Value
+from lrcl.schedules._families import Value
+from lrcl.schedules._profiles import Shape, hold
+from lrcl.schedules._steps import check_total, compiled, normal_step
 
-LAST_STEP = 2**31 - 1
-"""The last step that an int32 counter can reach."""
+_FEW = 16
+"""Up to so many entries a chain of selects is faster than a table."""
 
 
 class Segment(NamedTuple):
@@ -31,14 +38,15 @@ class Segment(NamedTuple):
   shape: Shape
 
 
-class _Tables(NamedTuple):
-  """The columns of a row of segments, each indexed by the segment."""
+class _Placed(NamedTuple):
+  """A segment in its row: read from step `begin` on, moving from `first`."""
 
-  first: np.ndarray
-  last: np.ndarray
-  kind: np.ndarray
+  begin: int
+  first: int
+  steps: int
   start: Any
   end: Any
+  shape: Shape
 
 
 def segments(
@@ -62,146 +70,125 @@ def segments(
     ValueError: if the row is longer than int32 can count; and when called, if
       a concrete step is.
   """
-  row = [segment for segment in row if segment.steps > 0]
   total = check_total(where, sum(segment.steps for segment in row))
-  shapes = list(dict.fromkeys(segment.shape for segment in row))
-  tables = _make_tables(row, shapes)
+  placed = _place([segment for segment in row if segment.steps > 0])
 
   def evaluate(step: jax.Array) -> jax.Array:
     step = normal_step(where, step)
     if repeat_from is not None:
-      later = repeat_from + (step - repeat_from) % (total - repeat_from)
-      step = jnp.where(step < repeat_from, step, later)
-    return _look_up(tables, shapes, step)
+      again = jnp.maximum(step - repeat_from, 0)
+      again = jax.lax.rem(again, jnp.full_like(again, total - repeat_from))
+      step = jnp.where(step < repeat_from, step, repeat_from + again)
+    return _evaluate(placed, step)
 
   return compiled(where, evaluate)
 
 
-def compiled(
-  where: str, evaluate: Callable[[jax.Array], jax.Array]
-) -> optax.Schedule:
-  """Makes a schedule of a traceable function that is named after `where`.
-
-  Compiled as one function a schedule gives outside of jit the very bits that
-  it gives inside: op by op, no sum would be fused with its product.
-  """
-  evaluate.__name__ = where
-  evaluate = jax.jit(evaluate)
-
-  def schedule(step: Any) -> jax.Array:
-    check_step(where, step)
-    return evaluate(step)
-
-  return schedule
-
-
-def check_total(where: str, total: int) -> int:
-  """Returns `total`, the length of a schedule, if int32 can count it.
-
-  Raises:
-    ValueError: if it cannot.
-  """
-  if total > LAST_STEP:
-    raise ValueError(
-      f'{where}: all phases together take {total} steps; they must end by '
-      f'step {LAST_STEP}, the last that int32 holds.'
-    )
-  return total
-
-
-def check_step(where: str, step: Any) -> None:
-  """Refuses a concrete step, or an array of them, that int32 cannot hold.
-
-  Raises:
-    ValueError: if it is beyond int32. A traced one of a wider type is clipped.
-  """
-  if not is_concrete(step) or isinstance(step, jax.Array):
-    return
-  array = np.asarray(step)
-  if array.dtype.kind not in 'iuO' or not array.size:
-    return
-  if array.max() > LAST_STEP or array.min() < -LAST_STEP:
-    raise ValueError(
-      f'{where}: the step is {step}; it must be <= {LAST_STEP}, the last that '
-      'int32 holds.'
-    )
-
-
-def normal_step(where: str, step: Any) -> jax.Array:
-  """Turns a step, or an array of them, into int32 or float32, at least 0.
-
-  Raises:
-    TypeError: if it is no number.
-  """
-  step = jnp.asarray(step)
-  if jnp.issubdtype(step.dtype, jnp.floating):
-    return jnp.maximum(step.astype(jnp.float32), 0.0)
-  if not jnp.issubdtype(step.dtype, jnp.integer):
-    raise TypeError(
-      f'{where}: the step is of type {step.dtype}; it must be an int or float.'
-    )
-  if jnp.iinfo(step.dtype).max > LAST_STEP:
-    step = jnp.minimum(step, LAST_STEP)
-  return jnp.maximum(step.astype(jnp.int32), 0)
-
-
 def fractions(
-  step: jax.Array, first: Value, last: Value
+  step: jax.Array, first: Any, steps: Any
 ) -> tuple[jax.Array, jax.Array]:
-  """What is done and what is left of a phase; each exact, each clipped.
+  """What is done and what is left of a phase, each clipped, exact at 0 and 1.
 
-  The phase must have steps, and `first`, `last` the type of `step`.
+  In between they are within an ulp: a product with the reciprocal of `steps`,
+  where that is known, is what XLA makes of a quotient in any case.
   """
-  done = jnp.clip(step - first, 0, last - first)
-  left = jnp.clip(last - step, 0, last - first)
-  # Their sum is the length. Were it a constant, XLA would multiply by its
-  # rounded reciprocal instead of dividing, and n / n need not be 1.
-  length = (done + left).astype(jnp.float32)
-  return done.astype(jnp.float32) / length, left.astype(jnp.float32) / length
+  first, whole = (jnp.asarray(x, step.dtype) for x in (first, steps))
+  done = jnp.clip(step - first, 0, whole)
+  left = whole - done
+  if is_concrete(steps):
+    part = lambda x: x.astype(jnp.float32) * np.float32(1 / steps)
+  else:
+    part = lambda x: x.astype(jnp.float32) / whole.astype(jnp.float32)
+  done_part = jnp.where(left == 0, 1.0, part(done))
+  return done_part, jnp.where(done == 0, 1.0, part(left))
 
 
-def apply_shape(
-  shape: Shape, chosen: Any, start: Any, end: Any, done: Any, left: Any
+def _place(row: Sequence[Segment]) -> list[_Placed]:
+  """Places the segments; a hold becomes part of what starts at its value."""
+  firsts = itertools.accumulate((s.steps for s in row[:-1]), initial=0)
+  placed, begin = [], None
+  for first, segment, after in zip(firsts, row, [*row[1:], None], strict=True):
+    start, end = _constant(segment.start), _constant(segment.end)
+    begin = first if begin is None else begin
+    if after is not None and segment.shape == hold and after.shape.tame:
+      if _same(start, _constant(after.start)):
+        continue
+    placed.append(
+      _Placed(begin, first, segment.steps, start, end, segment.shape)
+    )
+    begin = None
+  return placed
+
+
+def _constant(value: Value) -> Any:
+  """A value on the host, so as to touch no device; or what is traced."""
+  if is_concrete(value):
+    return np.float32(np.asarray(value))
+  return jnp.asarray(value, jnp.float32)
+
+
+def _same(a: Any, b: Any) -> bool:
+  known = (int, np.generic)
+  return a is b or (isinstance(a, known) and isinstance(b, known) and a == b)
+
+
+def _group_of(each: _Placed) -> tuple[Shape, bool | None]:
+  """The shape, and whether the segment falls; None where that is traced."""
+  known = is_concrete(each.start) and is_concrete(each.end)
+  return each.shape, bool(each.start > each.end) if known else None
+
+
+def _evaluate(placed: list[_Placed], step: jax.Array) -> jax.Array:
+  """The value of the row at a step: that of the group it is in."""
+  begins = [each.begin for each in placed]
+  groups = [_group_of(each) for each in placed]
+  values = {}
+  for group in dict.fromkeys(groups):
+    inside = [other == group for other in groups]
+    members = list(itertools.compress(placed, inside))
+    values[group] = _evaluate_group(members, step, _pick(step, begins, inside))
+  value = _select(step, _runs(begins, [values[group] for group in groups]))
+  return jnp.broadcast_to(value, step.shape)
+
+
+def _evaluate_group(
+  members: list[_Placed], step: jax.Array, chosen: Any
 ) -> jax.Array:
-  """The value of `shape` where `chosen`, else some finite value.
-
-  Where it is not chosen the shape sees harmless arguments: a `where` around
-  its value alone would let a NaN into the gradient.
-  """
-  start, end = (jnp.where(chosen, value, 1.0) for value in (start, end))
-  done, left = (jnp.where(chosen, part, 0.5) for part in (done, left))
-  return shape(start, end, done, left)
-
-
-def _make_tables(row: Sequence[Segment], shapes: list[Shape]) -> _Tables:
-  edges = list(itertools.accumulate((s.steps for s in row), initial=0))
-  return _Tables(
-    first=np.array(edges[:-1], np.int32),
-    last=np.array(edges[1:], np.int32),
-    kind=np.array([shapes.index(s.shape) for s in row], np.int32),
-    start=_column([s.start for s in row]),
-    end=_column([s.end for s in row]),
+  """The value of segments of one shape; any where the step is in no such."""
+  begins = [each.begin for each in members]
+  first, steps, start, end = (
+    _pick(step, begins, [getattr(each, name) for each in members])
+    for name in ('first', 'steps', 'start', 'end')
   )
+  shape = members[0].shape
+  done, left = fractions(step, first, steps)
+  if not shape.tame:
+    done, left = (jnp.where(chosen, part, 0.5) for part in (done, left))
+  return shape.value(start, end, done, left)
 
 
-def _column(values: Sequence[Value]) -> np.ndarray | jax.Array:
-  """Stacks values; on the host where possible, so as to touch no device."""
-  if all(is_concrete(value) for value in values):
-    return np.array([np.asarray(value) for value in values], np.float32)
-  return jnp.stack([jnp.asarray(value, jnp.float32) for value in values])
+_Runs = list[tuple[int, Any]]
+"""Entries that differ from the one before, with the step they begin at."""
 
 
-def _look_up(
-  tables: _Tables, shapes: Sequence[Shape], step: jax.Array
-) -> jax.Array:
-  edges = jnp.asarray(tables.first[1:], step.dtype)
+def _runs(begins: Sequence[int], column: Sequence[Any]) -> _Runs:
+  before = [None, *column[:-1]]
+  entries = zip(begins, column, before, strict=True)
+  return [(begin, now) for begin, now, last in entries if not _same(now, last)]
+
+
+def _pick(step: jax.Array, begins: Sequence[int], column: Sequence[Any]) -> Any:
+  """The scalar of the segment that the step is in; as it is if all agree."""
+  runs = _runs(begins, column)
+  if len(runs) <= _FEW:
+    return _select(step, runs)
+  edges = jnp.asarray(np.array([begin for begin, _ in runs[1:]]), step.dtype)
   index = jnp.searchsorted(edges, step, side='right', method='compare_all')
-  at = jax.tree.map(lambda column: jnp.asarray(column)[index], tables)
-  first, last = at.first.astype(step.dtype), at.last.astype(step.dtype)
-  done, left = fractions(step, first, last)
-  value = at.start
-  for kind, shape in enumerate(shapes):
-    chosen = at.kind == kind
-    shaped = apply_shape(shape, chosen, at.start, at.end, done, left)
-    value = jnp.where(chosen, shaped, value)
+  return jnp.stack([jnp.asarray(entry) for _, entry in runs])[index]
+
+
+def _select(step: jax.Array, runs: _Runs) -> Any:
+  value = runs[-1][1]
+  for (_, entry), (end, _) in reversed(list(itertools.pairwise(runs))):
+    value = jnp.where(step < end, entry, value)
   return value
