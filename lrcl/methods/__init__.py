@@ -7,6 +7,19 @@ from lrcl.methods._anchor import EwcState as EwcState
 from lrcl.methods._anchor import add_ewc_penalty as add_ewc_penalty
 from lrcl.methods._anchor import add_l2_anchor as add_l2_anchor
 from lrcl.methods._consolidate import consolidate as consolidate
+from lrcl.methods._fedhyper import FedHyperState as FedHyperState
+from lrcl.methods._fedhyper import (
+  scale_by_fedhyper_global as scale_by_fedhyper_global,
+)
+from lrcl.methods._fedhyper import (
+  track_fedhyper_client_rate as track_fedhyper_client_rate,
+)
+from lrcl.methods._fedhyper_client import (
+  FedHyperClientState as FedHyperClientState,
+)
+from lrcl.methods._fedhyper_client import (
+  scale_by_fedhyper_client as scale_by_fedhyper_client,
+)
 from lrcl.methods._fisher import fisher_diagonal as fisher_diagonal
 from lrcl.methods._hypergradient import (
   HypergradientState as HypergradientState,

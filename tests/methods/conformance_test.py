@@ -82,6 +82,11 @@ def make_hypergradient() -> optax.GradientTransformation:
   return methods.scale_by_hypergradient(optax.trace(0.9), 0.1, 0.01)
 
 
+def make_fedhyper_client() -> optax.GradientTransformation:
+  delta = problem.init_params(5)
+  return methods.scale_by_fedhyper_client(0.1, delta, 0.01, form='official')
+
+
 METHODS = {
   'scale_by_schedule_value': Method(make_rate, ('task_id',), rate=True),
   'add_l2_anchor': Method(lambda: methods.add_l2_anchor(0.5), identity=True),
@@ -98,6 +103,13 @@ METHODS = {
   ),
   'scale_by_mup': Method(make_mup),
   'scale_by_hypergradient': Method(make_hypergradient, rate=True),
+  'scale_by_fedhyper_global': Method(
+    lambda: methods.scale_by_fedhyper_global(0.5, momentum=0.9), rate=True
+  ),
+  'track_fedhyper_client_rate': Method(
+    lambda: methods.track_fedhyper_client_rate(0.1), identity=True
+  ),
+  'scale_by_fedhyper_client': Method(make_fedhyper_client, rate=True),
   'accumulate': Method(
     lambda: methods.accumulate(make_rate(), 2), ('task_id',), rate=True
   ),
