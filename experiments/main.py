@@ -1,4 +1,4 @@
-"""Launches an experiment: trains, branches, reports.
+"""Launches an experiment: trains, branches, reports, draws.
 
 python -m experiments.main --config=experiments/configs/quickstart.py \
   --workdir=runs/quickstart
@@ -9,7 +9,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from experiments import modes
+from experiments import command_line, modes
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config',
@@ -18,7 +18,7 @@ _CONFIG = config_flags.DEFINE_config_file(
   lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run is kept.')
-_MODE = flags.DEFINE_enum('mode', 'train', modes.MODES, 'What to do.')
+_MODE = flags.DEFINE_enum('mode', None, modes.MODES, 'Default: train.')
 _TRACEBACK = flags.DEFINE_bool('traceback', False, 'Show where errors arise.')
 
 
@@ -32,7 +32,7 @@ def main(argv: list[str]) -> None:
   if _CONFIG.value is None and _MODE.value not in modes.WITHOUT_CONFIG:
     sys.exit('error: --config is missing: a file of experiments/configs/.')
   try:
-    modes.MODES[_MODE.value](_CONFIG.value, _WORKDIR.value)
+    modes.do(_MODE.value, _CONFIG.value, _WORKDIR.value)
   except KeyboardInterrupt as stop:
     print(
       f'\n{stop or "stopped"}; the same command goes on from there.',
@@ -42,24 +42,8 @@ def main(argv: list[str]) -> None:
   except modes.ERRORS as error:
     if _TRACEBACK.value:
       raise
-    sys.exit(f'error: {" ".join(str(error).split())}')
-
-
-def parse_flags(argv: list[str]) -> list[str]:
-  """Parses the command line; a mistake in it is one line and exit code 1."""
-  try:
-    return flags.FLAGS(argv)
-  except (
-    flags.Error,
-    AttributeError,
-    KeyError,
-    TypeError,
-    ValueError,
-  ) as error:
-    sys.exit(f'error: {" ".join(str(error).split())}')
-  except (OSError, SyntaxError, ImportError) as error:
-    sys.exit(f'error: the config does not load: {error}')
+    sys.exit(f'error: {command_line.one_line(error)}')
 
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=parse_flags)
+  app.run(main, flags_parser=command_line.parse)

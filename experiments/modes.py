@@ -1,10 +1,11 @@
-"""What `experiments.main` can do: train, decay, report, tree."""
+"""What `experiments.main` can do: train, decay, report, tree, gallery."""
 
 from collections.abc import Callable
 import pathlib
 from typing import Any
 
 from experiments import build, references, run, workdirs
+from experiments.gallery import make
 from lrcl import base, reports
 from lrcl.training import CheckpointError
 
@@ -76,9 +77,34 @@ def show_tree(config: Any, workdir: str) -> None:
   print(reports.format_tree(reports.read_records(workdir)))
 
 
+def draw_gallery(config: Any, workdir: str) -> None:
+  """Draws the schedules of `rows`, and a page that shows them."""
+  config = workdirs.plain(config)
+  files = make.make_files(config['rows'])
+  with workdirs.claim(config, workdir) as root:
+    print(f'The gallery: {make.write(files, root)}')
+
+
+def do(mode: str | None, config: Any, workdir: str) -> None:
+  """Runs a mode; None is the one that the configuration is made for.
+
+  Raises:
+    ValueError: if the configuration is made for another mode.
+  """
+  own = str(config.get('mode', 'train')) if config else 'train'
+  mode = mode or own
+  if mode != own and 'gallery' in (mode, own):
+    raise ValueError(
+      f'--mode={mode} does not go with this configuration, which is for '
+      f'--mode={own}.'
+    )
+  MODES[mode](config, workdir)
+
+
 MODES: dict[str, Callable[[Any, str], None]] = {
   'train': train,
   'decay': decay,
+  'gallery': draw_gallery,
   'report': report,
   'tree': show_tree,
 }

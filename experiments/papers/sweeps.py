@@ -23,7 +23,7 @@ import optax
 
 from lrcl import methods
 
-Data = tuple[jax.Array, jax.Array]
+Data = tuple[Any, Any]
 """Inputs `[rows, ...]` and targets `[rows, ...]`."""
 
 Schedules = Mapping[str, optax.Schedule]
@@ -131,7 +131,7 @@ def report(
   Returns:
     Measures by schedule: `[seeds]` each, and `gradient_norms[seeds, steps]`.
   """
-  grid = np.float32([[tuned.rates[name]] for name in schedules])
+  grid = np.asarray([[tuned.rates[name]] for name in schedules], np.float32)
   measured = run_all(setup, schedules, grid, seeds, steps)
   return {
     name: {key: value[n, 0] for key, value in measured.items()}
