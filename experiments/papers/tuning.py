@@ -142,7 +142,7 @@ def choose(
   return setting, tuple(edges)
 
 
-def geometric(low: float, high: float, per_octave: int = 1) -> list[float]:
+def geometric(low: float, high: float, per_octave: float = 1) -> list[float]:
   """Values from `low` up to `high`, each a power of two, or a root, higher.
 
   Example:

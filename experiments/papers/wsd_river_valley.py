@@ -16,7 +16,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from experiments.papers import claims, tuning, wsd_family
+from experiments.papers import claims, tuning, wsd_family, wsd_report
 
 CLAIM = claims.Claim(
   name='wsd_river_valley',
@@ -88,33 +88,25 @@ def simulate(
 def run(size: claims.Size) -> claims.Outcome:
   """Tunes and measures every schedule."""
   scale = _SCALES[size]
+  seeds = range(scale.seeds)
   found = wsd_family.compare(
     lambda rates, key, at: simulate(rates, key, at, scale.chains),
     _AXES,
     scale.ends,
     tuning_seeds=_TUNING_SEEDS,
-    seeds=range(scale.seeds),
+    seeds=seeds,
   )
+  parts = wsd_family.holds(found)
+  sweep = wsd_report.describe(_AXES, scale.ends, _TUNING_SEEDS, seeds)
   return claims.Outcome(
-    verdict=wsd_family.judge(found),
-    measured='Mean loss over the checkpoints minus that of WSD-S: '
-    f'{wsd_family.differences(found, 4)}.',
-    table=wsd_family.rows(found, scale.ends),
-    setting=_describe(scale),
-  )
-
-
-def _describe(scale: _Scale) -> str:
-  peaks, ends = _AXES['peak'], _AXES['end']
-  return (
-    f'Loss 2 / (1 + x / {LENGTH:g}) + y^2 / 2, noise of deviation {NOISE:g} '
-    'in the gradient of y, which diverges at rates above 2; '
-    f'{scale.chains} chains per seed, {scale.seeds} seeds. Grid: {len(peaks)} peaks from {peaks[0]:g} to {peaks[-1]:g}, '
-    f'decays that end at {ends[0]:g} to {ends[-1]:g} of the peak, best mean '
-    f'over the checkpoints on {len(_TUNING_SEEDS)} other seeds. Decays of WSD '
-    f'take {wsd_family.DECAY:.0%} of the run, those of WSD-S of the cycle. '
-    'WSD of equal steps pays for its decays: its checkpoints stand at '
-    f'{wsd_family.affordable_ends(scale.ends)}.'
+    verdict=claims.decide(list(parts.values())),
+    measured=f'{wsd_report.format_parts(parts)}. Mean loss over the '
+    'checkpoints minus that of WSD-S: '
+    f'{wsd_report.differences(found, 4)}.',
+    table=wsd_report.rows(found, scale.ends),
+    setting=f'Loss 2 / (1 + x / {LENGTH:g}) + y^2 / 2, noise of deviation '
+    f'{NOISE:g} in the gradient of y, which diverges at rates above 2; '
+    f'{scale.chains} chains per seed, {sweep}',
   )
 
 
