@@ -37,13 +37,14 @@ def describe(
 ) -> str:
   """What it takes to judge the numbers, but for the problem itself."""
   peaks, lows = axes['peak'], axes['end']
+  share = wsd_family.DECAY
   return (
     f'{len(seeds)} seeds. Grid: {len(peaks)} peaks from {peaks[0]:g} to '
     f'{peaks[-1]:g}, {len(lows)} ends of decays from {lows[0]:.2g} to '
     f'{lows[-1]:.2g} of the peak; the best mean over the checkpoints on '
     f'{len(tuning_seeds)} other seeds is taken. Decays of WSD take '
-    f'{wsd_family.DECAY:.0%} of the run, those of WSD-S {wsd_family.DECAY:.0%} of the cycle, the '
-    f'longer ones {2 * wsd_family.DECAY:.0%}. WSD of equal steps pays for its decays: '
+    f'{share:.0%} of the run, those of WSD-S {share:.0%} of the cycle, the '
+    f'longer ones {2 * share:.0%}. WSD of equal steps pays for its decays: '
     f'its checkpoints stand at {wsd_family.affordable_ends(ends)}.'
   )
 
