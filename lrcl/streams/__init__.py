@@ -8,6 +8,7 @@ from lrcl.streams._items import ItemSource as ItemSource
 from lrcl.streams._iterator import SeekableIterator as SeekableIterator
 from lrcl.streams._iterator import from_iterator as from_iterator
 from lrcl.streams._joint import joint as joint
+from lrcl.streams._partition import dirichlet_partition as dirichlet_partition
 from lrcl.streams._permutation import permute_indices as permute_indices
 from lrcl.streams._plan import ENDLESS as ENDLESS
 from lrcl.streams._plan import Phase as Phase

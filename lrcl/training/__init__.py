@@ -11,6 +11,12 @@ from lrcl.training._lineage import Lineage as Lineage
 from lrcl.training._loop import train_stream as train_stream
 from lrcl.training._records import RecordFile as RecordFile
 from lrcl.training._records import digest_config as digest_config
+from lrcl.training._federated import FederatedAlgorithm as FederatedAlgorithm
+from lrcl.training._federated import FederatedState as FederatedState
+from lrcl.training._federated import RoundInfo as RoundInfo
+from lrcl.training._federated import federated_averaging as federated_averaging
+from lrcl.training._federated_data import FederatedData as FederatedData
+from lrcl.training._federated_data import federated_data as federated_data
 from lrcl.training._records import versions as versions
 from lrcl.training._sharding import data_mesh as data_mesh
 from lrcl.training._state import Learner as Learner
