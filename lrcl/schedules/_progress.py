@@ -163,7 +163,7 @@ class _ProgressDiscount:
     def grow(_: Any, progress: jax.Array) -> jax.Array:
       scores = leading_progress(costs, progress).astype(jnp.float32)
       score = jnp.percentile(scores, self.percentile)
-      # A mean of two equal whole numbers may come out a little below them.
+      # Between whole numbers it may come out a little below one of them.
       enough = score >= needed[progress - 1] - 1e-3
       return progress + (enough & (progress < horizon)).astype(jnp.int32)
 

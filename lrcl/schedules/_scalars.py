@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from lrcl.base import check_steps, check_value
-from lrcl.schedules import _checks, _segments
+from lrcl.schedules import _checks, _steps
 from lrcl.schedules import _profiles as profiles
 from lrcl.schedules._profiles import Value
 from lrcl.schedules._segments import Segment, segments
@@ -88,8 +88,8 @@ def geometric_budget_schedule(
   At step `t` it is `init_value * decay_rate ** (t / transition_steps)`, the
   exponent rounded down with `staircase`, the result always, but never less
   than `end_value`. It is the `optax.exponential_decay` of a thing that is
-  counted; a product within 1e-6 of its own size below a whole number is taken
-  for that number, since float32 may not hit it.
+  counted; a product that is a whole number but for 1e-6 of itself is taken for
+  that number, which float32 may just miss.
 
   Args:
     init_value: the budget at step 0.
@@ -124,19 +124,19 @@ def geometric_budget_schedule(
   decay = optax.exponential_decay(init_value, 1, decay_rate)
 
   def evaluate(step: jax.Array) -> jax.Array:
-    step = _segments.normal_step(where, step)
+    step = _steps.normal_step(where, step)
     # Whole transitions are counted in whole numbers: XLA may turn n / n into a
     # product that is less than 1.
     past = step // every
     rest = (step - past * every).astype(jnp.float32) / every
     past = past.astype(jnp.float32)
-    budget = decay(past if staircase else past + rest)
-    return jnp.maximum(
-      jnp.floor(jnp.asarray(budget, jnp.float32) * (1.0 + 1e-6)),
-      jnp.asarray(end_value, jnp.float32),
-    )
+    budget = jnp.asarray(decay(past if staircase else past + rest), jnp.float32)
+    nearest = jnp.round(budget)
+    hits = jnp.abs(budget - nearest) <= 1e-6 * budget
+    whole = jnp.where(hits, nearest, jnp.floor(budget))
+    return jnp.maximum(whole, jnp.asarray(end_value, jnp.float32))
 
-  return _segments.compiled(where, evaluate)
+  return _steps.compiled(where, evaluate)
 
 
 TokenSchedule = Callable[
@@ -204,8 +204,8 @@ def token_temperature_schedule(
   def schedule(
     token: jax.typing.ArrayLike, step: jax.typing.ArrayLike
   ) -> jax.Array:
-    token = _segments.normal_step(where, token)
-    step = _segments.normal_step(where, step).astype(jnp.float32)
+    token = _steps.normal_step(where, token)
+    step = _steps.normal_step(where, step).astype(jnp.float32)
     scale = stretch * jnp.minimum(init_scale + scale_growth * step, max_scale)
     # Beyond this exponent the temperature has long been at its end: without
     # the bound a long response would overflow, and its gradient be NaN.
