@@ -78,6 +78,16 @@ def decide(parts: Sequence[bool]) -> Verdict:
   return 'partly reproduced' if any(parts) else 'not reproduced'
 
 
+def format_parts(parts: Mapping[str, bool]) -> str:
+  """The parts of a claim and whether they hold, in words.
+
+  Example:
+    >>> format_parts({'a below b': True, 'b below c': False})
+    'a below b: yes; b below c: no'
+  """
+  return '; '.join(f'{k}: {"yes" if v else "no"}' for k, v in parts.items())
+
+
 def format_interval(values: Sequence[float], digits: int = 3) -> str:
   """Mean over seeds, and half the width of its 95% interval.
 

@@ -142,7 +142,7 @@ def run(size: claims.Size) -> claims.Outcome:
   return claims.Outcome(
     # That a decay is better than none is a control here, not the claim.
     verdict=claims.decide(list(parts.values())[:2]),
-    measured=f'{wsd_report.format_parts(parts)}. Nats per byte minus those of '
+    measured=f'{claims.format_parts(parts)}. Nats per byte minus those of '
     'WSD-S, mean over the checkpoints: '
     f'{wsd_report.differences(found, 4)}. The branches on the disk give the '
     f'losses of the uninterrupted runs to within {gap:.1g}.',

@@ -8,16 +8,6 @@ import numpy as np
 from experiments.papers import claims, tuning, wsd_family
 
 
-def format_parts(parts: Mapping[str, bool]) -> str:
-  """The parts of a claim and whether they hold, in words.
-
-  Example:
-    >>> format_parts({'a below b': True, 'b below c': False})
-    'a below b: yes; b below c: no'
-  """
-  return '; '.join(f'{k}: {"yes" if v else "no"}' for k, v in parts.items())
-
-
 def differences(found: Mapping[str, tuning.Tuned], digits: int) -> str:
   """The others minus WSD-S, means over the checkpoints, in words."""
   ours = found['WSD-S'].losses.mean(1)

@@ -100,7 +100,7 @@ def run(size: claims.Size) -> claims.Outcome:
   sweep = wsd_report.describe(_AXES, scale.ends, _TUNING_SEEDS, seeds)
   return claims.Outcome(
     verdict=claims.decide(list(parts.values())),
-    measured=f'{wsd_report.format_parts(parts)}. Mean loss over the '
+    measured=f'{claims.format_parts(parts)}. Mean loss over the '
     'checkpoints minus that of WSD-S: '
     f'{wsd_report.differences(found, 4)}.',
     table=wsd_report.rows(found, scale.ends),
