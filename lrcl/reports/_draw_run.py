@@ -15,6 +15,13 @@ from lrcl.reports._style import LIGHT
 POINTS = 250
 """How many points of a noisy curve are shown over the whole run."""
 
+PANELS = (
+  'learning rate',
+  'training loss (log scale)',
+  'accuracy, tasks met so far',
+  'effective learning rate',
+)
+
 
 def draw_branched_run(
   records: Sequence[Record],
@@ -22,7 +29,7 @@ def draw_branched_run(
   *,
   row: str | None = None,
 ) -> epath.Path:
-  """Draws one run and its branches: learning rate, loss, accuracy.
+  """Draws one run and its branches: learning rates, loss, accuracy.
 
   Args:
     records: from `read_records`.
@@ -63,23 +70,29 @@ def best_branched(records: Sequence[Record]) -> str:
 
 
 def run_figure(records: Sequence[Record], row: str, *, title: str = '') -> Any:
-  """Learning rate over loss over accuracy, all branches, one axis of steps."""
-  fig = _style.new_figure('draw_branched_run', 10, 6.6)
-  axes = fig.subplots(3, sharex=True, height_ratios=(1, 1.25, 1.25))
+  """Learning rate over loss over accuracy, all branches, one axis of steps.
+
+  Below them, for a run with normalised layers, the effective learning rate.
+  """
   names = _records.branch_names(records, row)
+  effective = {n: _traces.effective_rates(records, row, n) for n in names}
+  ratios = (1, 1.25, 1.25, 1) if any(effective.values()) else (1, 1.25, 1.25)
+  fig = _style.new_figure('draw_branched_run', 10, 6.6 / 3.5 * sum(ratios))
+  axes = fig.subplots(len(ratios), sharex=True, height_ratios=ratios)
   colors = family_colors(names)
   for name in names[::-1]:  # main is drawn last, on top
     color = colors[family(name)]
     _curves(axes, records, row, name, color)
+    if rates := effective[name]:
+      _band(axes[3], *_style.thin(*rates), color)
   _log_axis(axes[1])
   _accuracy_axis(axes[2])
-  for ax in axes:
+  for ax, name in zip(axes, PANELS, strict=False):
     _style.dress(ax)
     _boundaries(ax, records, row)
-  _style.label(axes[0], y='learning rate')
-  _style.label(axes[1], y='training loss (log scale)')
-  _style.label(axes[2], x='step', y='accuracy, tasks met so far')
-  axes[0].set_ylim(bottom=0)
+    _style.label(ax, x='step' if ax is axes[-1] else '', y=name)
+  for ax in (axes[0], *axes[3:]):
+    ax.set_ylim(bottom=0)
   axes[0].margins(x=0.01)
   _task_names(axes[0], records, row)
   _legend(fig, colors, title)

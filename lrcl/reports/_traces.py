@@ -80,3 +80,31 @@ def _unique(steps: np.ndarray, loss: np.ndarray, rate: np.ndarray) -> Trace:
   steps, index = np.unique(steps[::-1], return_index=True)
   pick: Callable[[np.ndarray], np.ndarray] = lambda x: x[:, ::-1][:, index]
   return Trace(steps, pick(loss), pick(rate))
+
+
+def effective_rates(
+  records: Sequence[Record], row: str, branch: str = 'main'
+) -> tuple[np.ndarray, np.ndarray] | None:
+  """The effective learning rate at each evaluation of a branch.
+
+  Returns:
+    `(steps[n], rates[seeds, n])`, the geometric mean over the weights; None
+    where no record holds one that is a number.
+
+  Raises:
+    KeyError: if the branch has no records.
+  """
+  found = [
+    record
+    for record in _records.select(records, row, branch)
+    if record.get('effective_learning_rate')
+  ]
+  if not found:
+    return None
+  values = [list(r['effective_learning_rate'].values()) for r in found]
+  rates = np.asarray(values, np.float64)  # [n, weights] or [n, weights, seeds]
+  with np.errstate(divide='ignore'):  # a rate of 0 is 0 again
+    mean = np.exp(np.log(rates).mean(1))
+  if not np.isfinite(mean).any():
+    return None
+  return np.array([r['step'] for r in found]), np.atleast_2d(mean.T)

@@ -184,6 +184,21 @@ def test_the_picture_shows_what_was_recorded(made):
     assert ax.get_ylabel()
 
 
+def test_the_picture_shows_the_effective_rate_where_there_is_one(made):
+  add = lambda r, a, b: r | {'effective_learning_rate': {'v': a, 'w': b}}
+  rates = lambda step: [x / (step + 1) for x in (1.0, 0.5, 0.25)]
+  quarter = lambda step: [x / 4 for x in rates(step)]
+  with_it = [add(r, rates(r['step']), quarter(r['step'])) for r in made]
+  fig = _draw_run.run_figure(with_it, 'replay')
+  assert [ax.get_ylabel() for ax in fig.axes] == list(_draw_run.PANELS)
+  assert fig.axes[3].get_xlabel() and not fig.axes[2].get_xlabel()
+  main = fig.axes[3].lines[2]
+  want = [np.mean(rates(step)) / 2 for step in main.get_xdata()]
+  np.testing.assert_allclose(main.get_ydata(), want)
+  silent = [add(r, [None] * 3, [None] * 3) for r in made]
+  assert len(_draw_run.run_figure(silent, 'replay').axes) == 3
+
+
 def test_branches_of_one_kind_share_a_colour():
   names = ['main', 'decay-200-60', 'decay-40', 'sqrt', '7']
   kinds = [_draw_run.family(name) for name in names]
