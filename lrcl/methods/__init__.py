@@ -38,6 +38,10 @@ from lrcl.methods._rate import (
   scale_by_schedule_value as scale_by_schedule_value,
 )
 from lrcl.methods._replay import add_memory_gradient as add_memory_gradient
+from lrcl.methods._replay_rate import ReplayRateState as ReplayRateState
+from lrcl.methods._replay_rate import (
+  scale_by_replay_rate as scale_by_replay_rate,
+)
 from lrcl.methods._weight_projection import NormState as NormState
 from lrcl.methods._weight_projection import (
   normalize_and_project as normalize_and_project,

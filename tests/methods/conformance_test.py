@@ -87,6 +87,13 @@ def make_fedhyper_client() -> optax.GradientTransformation:
   return methods.scale_by_fedhyper_client(0.1, delta, 0.01, form='official')
 
 
+def make_replay_rate() -> optax.GradientTransformation:
+  rate = methods.scale_by_replay_rate(
+    0.2, EXAMPLE, 4, factor=0.5, period=1, records=2, warmup_steps=0
+  )
+  return with_memory(optax.chain(methods.add_memory_gradient(), rate))
+
+
 METHODS = {
   'scale_by_schedule_value': Method(make_rate, ('task_id',), rate=True),
   'add_l2_anchor': Method(lambda: methods.add_l2_anchor(0.5), identity=True),
@@ -110,6 +117,9 @@ METHODS = {
     lambda: methods.track_fedhyper_client_rate(0.1), identity=True
   ),
   'scale_by_fedhyper_client': Method(make_fedhyper_client, rate=True),
+  'scale_by_replay_rate': Method(
+    make_replay_rate, ('batch', 'grad_fn', 'value_fn'), rate=True
+  ),
   'accumulate': Method(
     lambda: methods.accumulate(make_rate(), 2), ('task_id',), rate=True
   ),
