@@ -112,7 +112,8 @@ def infinite_task_schedule(
   moments on, too. The public code of the paper reloads the weights alone: the
   moments start at zero, and without a warm-up the first updates, which bias
   correction makes as large as the rate in every coordinate, are taken at the
-  full constant. To repeat that, use `tx.init(params)` in the restored state.
+  full constant. To repeat that, use `tx.init(params)` in the restored state; its
+  clock starts at 0, as this schedule's does.
   `by_task` alone forks nothing: there the next task starts from the annealed
   weights.
 
