@@ -112,10 +112,9 @@ def infinite_task_schedule(
   moments on, too. The public code of the paper reloads the weights alone: the
   moments start at zero, and without a warm-up the first updates, which bias
   correction makes as large as the rate in every coordinate, are taken at the
-  full constant. To repeat that, use `tx.init(params)` in the restored state; its
-  clock starts at 0, as this schedule's does.
-  `by_task` alone forks nothing: there the next task starts from the annealed
-  weights.
+  full constant. To repeat that, use `tx.init(params)` in the restored state;
+  its clock starts at 0, as this schedule's does. `by_task` alone forks nothing:
+  there the next task starts from the annealed weights.
 
   Args:
     peak_value: the value at the end of the warm-up, which rises from 0. Unused
