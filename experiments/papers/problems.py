@@ -39,25 +39,45 @@ def digits_network(features: Sequence[int] = (64, 64)) -> sweeps.Problem:
   )
 
 
-def logistic_regression(name: str) -> sweeps.Problem:
-  """Convex: multinomial logistic regression from 0, on all rows of a set.
+def logistic_regression(
+  name: str, *, positive: int | None = None
+) -> sweeps.Problem:
+  """Convex: logistic regression from 0 on all rows of a set.
 
   Args:
     name: of scikit-learn's set: 'breast_cancer', 'digits', 'wine'.
+    positive: a class that is told from the rest; None tells all apart.
   """
   inputs, labels = _load(name)
-  inputs = _standardize(inputs)
-  classes = int(labels.max()) + 1
-  logits_fn = lambda params, x: x @ params['kernel'] + params['bias'][None]
+  if positive is not None:
+    labels = np.int32(labels == positive)
+  inputs, classes = _standardize(inputs), int(labels.max()) + 1
   start = {
     'kernel': jnp.zeros((inputs.shape[1], classes)),
     'bias': jnp.zeros(classes),
   }
   return sweeps.Problem(
     init_fn=lambda key: start,
-    measure_fn=_classification(logits_fn),
+    measure_fn=_classification(_linear),
     pool=(inputs, labels),
   )
+
+
+def least_squares(name: str = 'diabetes') -> sweeps.Problem:
+  """Convex: linear regression from 0 on all rows of a set, all standardised."""
+  inputs, targets = map(_standardize, _load(name))
+
+  def measure_fn(params: Any, data: sweeps.Data) -> dict[str, jax.Array]:
+    inputs, targets = data
+    residuals = _linear(params, inputs)[:, 0] - targets
+    return {'loss': 0.5 * jnp.square(residuals).mean()}
+
+  start = {'kernel': jnp.zeros((inputs.shape[1], 1)), 'bias': jnp.zeros(1)}
+  return sweeps.Problem(lambda key: start, measure_fn, (inputs, targets))
+
+
+def _linear(params: Any, inputs: jax.Array) -> jax.Array:
+  return inputs @ params['kernel'] + params['bias'][None]
 
 
 def _classification(logits_fn: Any) -> Any:
@@ -72,16 +92,19 @@ def _classification(logits_fn: Any) -> Any:
 
 
 def _load(name: str) -> tuple[Any, Any]:
-  """Inputs `[rows, columns]`, float32, and integer labels `[rows]`."""
+  """Inputs `[rows, columns]`, float32, and labels or targets `[rows]`."""
   from sklearn import datasets
 
   load = {
     'breast_cancer': datasets.load_breast_cancer,
+    'diabetes': datasets.load_diabetes,
     'digits': datasets.load_digits,
     'wine': datasets.load_wine,
   }
   data: Any = load[name]()
-  return np.float32(data.data), np.int32(data.target)
+  classes = hasattr(data, 'target_names')
+  targets = data.target.astype(np.int32 if classes else np.float32)
+  return data.data.astype(np.float32), targets
 
 
 def _standardize(inputs: np.ndarray) -> np.ndarray:
