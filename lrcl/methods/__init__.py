@@ -6,7 +6,16 @@ from lrcl.methods._anchor import AnchorState as AnchorState
 from lrcl.methods._anchor import EwcState as EwcState
 from lrcl.methods._anchor import add_ewc_penalty as add_ewc_penalty
 from lrcl.methods._anchor import add_l2_anchor as add_l2_anchor
+from lrcl.methods._consolidate import (
+  ConsolidateAtTaskChangeState as ConsolidateAtTaskChangeState,
+)
 from lrcl.methods._consolidate import consolidate as consolidate
+from lrcl.methods._consolidate import (
+  consolidate_at_init as consolidate_at_init,
+)
+from lrcl.methods._consolidate import (
+  consolidate_at_task_change as consolidate_at_task_change,
+)
 from lrcl.methods._fedhyper import FedHyperState as FedHyperState
 from lrcl.methods._fedhyper import (
   scale_by_fedhyper_global as scale_by_fedhyper_global,
@@ -30,9 +39,12 @@ from lrcl.methods._hypergradient import (
 from lrcl.methods._memory import MemoryState as MemoryState
 from lrcl.methods._memory import WithMemoryState as WithMemoryState
 from lrcl.methods._memory import with_memory as with_memory
+from lrcl.methods._moving_fisher import MovingFisherState as MovingFisherState
+from lrcl.methods._moving_fisher import ewc_plus_plus as ewc_plus_plus
 from lrcl.methods._mup import mup_init as mup_init
 from lrcl.methods._mup import mup_multipliers as mup_multipliers
 from lrcl.methods._mup import scale_by_mup as scale_by_mup
+from lrcl.methods._output_importance import mas_importance as mas_importance
 from lrcl.methods._rate import applied_rate as applied_rate
 from lrcl.methods._rate import (
   scale_by_schedule_value as scale_by_schedule_value,
@@ -42,7 +54,18 @@ from lrcl.methods._replay_rate import ReplayRateState as ReplayRateState
 from lrcl.methods._replay_rate import (
   scale_by_replay_rate as scale_by_replay_rate,
 )
+from lrcl.methods._riemannian_walk import (
+  RiemannianWalkState as RiemannianWalkState,
+)
+from lrcl.methods._riemannian_walk import riemannian_walk as riemannian_walk
+from lrcl.methods._synaptic import SynapticState as SynapticState
+from lrcl.methods._synaptic import (
+  synaptic_intelligence as synaptic_intelligence,
+)
 from lrcl.methods._weight_projection import NormState as NormState
 from lrcl.methods._weight_projection import (
   normalize_and_project as normalize_and_project,
 )
+from lrcl.methods._with_penalty import WithPenaltyState as WithPenaltyState
+from lrcl.methods._with_penalty import with_ewc_penalty as with_ewc_penalty
+from lrcl.methods._with_penalty import with_l2_anchor as with_l2_anchor

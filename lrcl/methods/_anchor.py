@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from lrcl import base, tree
+from lrcl.methods import _quadratic
 
 
 class AnchorState(NamedTuple):
@@ -22,7 +23,9 @@ class AnchorState(NamedTuple):
   def consolidate(self, params: base.Params, **kwargs: Any) -> 'AnchorState':
     """Moves the anchor to `params`; other arguments are not for this state."""
     del kwargs
-    return AnchorState(_wide_copy(tree.mask_like(params, self.anchor)))
+    return AnchorState(
+      _quadratic.wide_copy(tree.mask_like(params, self.anchor))
+    )
 
 
 class EwcState(NamedTuple):
@@ -73,9 +76,9 @@ class EwcState(NamedTuple):
     fisher = _check_fisher(tree.mask_like(fisher, self.fisher), self.fisher)
     decay = jnp.asarray(decay, jnp.float32)
     kept = jax.tree.map(lambda f: decay * f, self.fisher)
-    total = jax.tree.map(lambda k, f: k + _wide(f), kept, fisher)
+    total = jax.tree.map(lambda k, f: k + _quadratic.wide(f), kept, fisher)
     if merge == 'online':
-      return EwcState(total, _wide_copy(params))
+      return EwcState(total, _quadratic.wide_copy(params))
     anchor = jax.tree.map(_center, kept, total, self.anchor, params)
     return EwcState(total, anchor)
 
@@ -126,19 +129,13 @@ def add_l2_anchor(
   base.check_value('add_l2_anchor', 'strength', strength, minimum=0)
 
   def init_fn(params: base.Params) -> AnchorState:
-    params = _select(params, mask, 'add_l2_anchor')
-    unset = lambda p: jnp.full_like(p, jnp.inf, dtype=jnp.float32)
-    return AnchorState(jax.tree.map(unset, params))
+    return init_anchor(_quadratic.select(params, mask, 'add_l2_anchor'))
 
   def update_fn(updates, state, params=None, **extra_args):
     del extra_args
-    _check_params(params, 'add_l2_anchor')
-
-    def pull(anchor, param):
-      away = jnp.where(jnp.isfinite(anchor), param - anchor, 0.0)
-      return jnp.asarray(strength, jnp.float32) * away
-
-    return _add(pull, updates, params, state.anchor), state
+    _quadratic.check_params(params, 'add_l2_anchor')
+    penalty = _quadratic.Quadratic(strength, state.anchor)
+    return _quadratic.add_gradient(penalty, updates, params), state
 
   return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
@@ -206,34 +203,26 @@ def add_ewc_penalty(
   base.check_value('add_ewc_penalty', 'strength', strength, minimum=0)
 
   def init_fn(params: base.Params) -> EwcState:
-    params = _select(params, mask, 'add_ewc_penalty')
-    zero = lambda p: jnp.zeros_like(p, dtype=jnp.float32)
-    return EwcState(jax.tree.map(zero, params), _wide_copy(params))
+    return init_ewc(_quadratic.select(params, mask, 'add_ewc_penalty'))
 
   def update_fn(updates, state, params=None, **extra_args):
     del extra_args
-    _check_params(params, 'add_ewc_penalty')
-
-    def pull(anchor, param, fisher):
-      return jnp.asarray(strength, jnp.float32) * fisher * (param - anchor)
-
-    return _add(pull, updates, params, state.anchor, state.fisher), state
+    _quadratic.check_params(params, 'add_ewc_penalty')
+    penalty = _quadratic.Quadratic(strength, state.anchor, state.fisher)
+    return _quadratic.add_gradient(penalty, updates, params), state
 
   return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
-def _add(pull: Any, updates: Any, params: Any, anchor: Any, *rest: Any) -> Any:
-  """Adds `pull(anchor, param, ...)` to the updates, in float32."""
+def init_anchor(params: base.Params) -> AnchorState:
+  """The state that holds nothing yet."""
+  unset = lambda p: jnp.full_like(p, jnp.inf, dtype=jnp.float32)
+  return AnchorState(jax.tree.map(unset, params))
 
-  def leaf(a, update, param, *others):
-    if tree.is_masked(a):
-      return update
-    term = pull(a, _wide(param), *others)
-    return (_wide(update) + term).astype(update.dtype)
 
-  return jax.tree.map(
-    leaf, anchor, updates, params, *rest, is_leaf=tree.is_masked
-  )
+def init_ewc(params: base.Params) -> EwcState:
+  """The state before any task has ended."""
+  return EwcState(_quadratic.zeros(params), _quadratic.wide_copy(params))
 
 
 def _center(kept: Any, total: Any, anchor: Any, param: Any) -> jax.Array:
@@ -243,28 +232,7 @@ def _center(kept: Any, total: Any, anchor: Any, param: Any) -> jax.Array:
   was kept.
   """
   share = jnp.where(total > 0, kept / jnp.where(total > 0, total, 1.0), 0.0)
-  return _wide(param) + share * (anchor - _wide(param))
-
-
-def _select(params: Any, mask: Any, where: str) -> Any:
-  """The parameters with those outside the mask taken out."""
-  return tree.mask_out(params, tree.resolve_mask(mask, params, where))
-
-
-def _wide(leaf: Any) -> jax.Array:
-  return leaf.astype(jnp.float32)
-
-
-def _wide_copy(params: Any) -> Any:
-  """A float32 copy that shares no buffer, so that both may be donated."""
-  return jax.tree.map(lambda p: jnp.array(p, jnp.float32, copy=True), params)
-
-
-def _check_params(params: Any, where: str) -> None:
-  if params is None:
-    raise ValueError(
-      f'{where}: params is None; call update(updates, state, params).'
-    )
+  return _quadratic.wide(param) + share * (anchor - _quadratic.wide(param))
 
 
 def _check_merge(fisher: Any, decay: Any, merge: str) -> None:

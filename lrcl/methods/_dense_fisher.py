@@ -1,9 +1,10 @@
-"""Squared per-example gradients of dense layers, without the gradients.
+"""Sizes of per-example gradients of dense layers, without the gradients.
 
 For a layer `y = a @ W + b` that meets each example once, the gradient of one
 example is the outer product of its input `a` and of the cotangent `d` at its
 output. The sum over examples of the squares is then one matrix product,
-`(a * a).T @ (d * d)`, and no per-example gradient is ever formed.
+`(a * a).T @ (d * d)`, that of absolute values `abs(a).T @ abs(d)`, and no
+per-example gradient is ever formed.
 """
 
 from collections import Counter
@@ -116,16 +117,24 @@ def dense_vjp(
   return logits, lambda cotangent: pullback(cotangent)[0], activations
 
 
-def sum_of_squares(
+def sum_over_examples(
   layers: Sequence[DenseLayer],
   activations: Sequence[jax.Array],
-  squared_cotangents: Sequence[jax.Array],
+  sizes: Sequence[jax.Array],
+  size: Callable[[jax.Array], jax.Array],
 ) -> dict[int, jax.Array]:
-  """Sum over examples of squared gradients, float32, by index of the leaf."""
+  """Sum over examples of the sizes of gradients, by index of the leaf.
+
+  Args:
+    layers: as `find_dense_layers` gives them.
+    activations: their inputs.
+    sizes: those of the cotangents at their outputs, weighted, float32.
+    size: what was taken of the cotangents: `jnp.square` or `jnp.abs`.
+  """
   sums = {}
-  for layer, a, d in zip(layers, activations, squared_cotangents, strict=True):
+  for layer, a, d in zip(layers, activations, sizes, strict=True):
     if layer.kernel is not None:
-      rows = jnp.square(a.astype(jnp.float32))
+      rows = size(a.astype(jnp.float32))
       sums[layer.kernel] = jnp.matmul(rows.T, d, precision='highest')
     if layer.bias is not None:
       sums[layer.bias] = jnp.sum(d, axis=0)

@@ -1,18 +1,15 @@
 """The diagonal of the Fisher information, example by example."""
 
-from collections.abc import Iterable, Mapping, Sequence
-import functools
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 
-from lrcl import base, tree
-from lrcl.methods._fisher_sums import choose_way
+from lrcl import base
+from lrcl.methods._fisher_pass import mean_over_examples
 
 Estimator = Literal['exact', 'sampled', 'predicted', 'empirical']
 _ESTIMATORS = ('exact', 'sampled', 'predicted', 'empirical')
-_Sums = tuple[list[jax.Array], jax.Array]  # of the chosen leaves, of weights
 
 
 def fisher_diagonal(
@@ -89,6 +86,7 @@ def fisher_diagonal(
       rank that the estimator cannot take.
 
   Example:
+    >>> import jax.numpy as jnp
     >>> apply_fn = lambda params, inputs, **_: (inputs @ params, ())
     >>> batch = {'inputs': jnp.array([[2.0]]), 'weight': jnp.ones(1)}
     >>> print(fisher_diagonal(apply_fn, jnp.zeros((1, 2)), batch).round(3))
@@ -103,20 +101,16 @@ def fisher_diagonal(
     https://github.com/GMvandeVen/continual-learning
   """
   _check(estimator, key)
-  keep = tree.resolve_mask(mask, params, 'fisher_diagonal')
-  chosen = tuple(bool(k) for k in jax.tree.leaves(keep))
-  model_state = {} if model_state is None else model_state
-  key = key if estimator == 'sampled' else None
-  sums, rows = _zeros(params, chosen), 0
-  for stack in _stacks(batches):
-    start = jnp.int32(rows)
-    sums = _add_stack(
-      apply_fn, estimator, chosen, sums, params, model_state, stack, key, start
-    )
-    rows += stack['weight'].size
-  if not rows:
-    raise ValueError('fisher_diagonal: batches is empty; pass at least one.')
-  return _mean(sums, params, keep)
+  return mean_over_examples(
+    'fisher_diagonal',
+    apply_fn,
+    params,
+    batches,
+    estimator,
+    key=key if estimator == 'sampled' else None,
+    mask=mask,
+    model_state=model_state,
+  )
 
 
 def _check(estimator: str, key: Any) -> None:
@@ -126,73 +120,3 @@ def _check(estimator: str, key: Any) -> None:
     )
   if estimator == 'sampled' and key is None:
     raise ValueError("fisher_diagonal: 'sampled' needs a key; pass key=.")
-
-
-def _zeros(params: base.Params, chosen: Sequence[bool]) -> _Sums:
-  leaves = jax.tree.leaves(params)
-  zero = lambda p: jnp.zeros_like(p, dtype=jnp.float32)
-  picked = [zero(p) for p, keep in zip(leaves, chosen, strict=True) if keep]
-  return picked, jnp.zeros([], jnp.float32)
-
-
-def _mean(sums: _Sums, params: base.Params, keep: Any) -> base.Params:
-  """Divides by the total weight and puts the leaves back into their tree."""
-  squares, total = sums
-  share = jnp.where(total > 0, 1.0 / jnp.where(total > 0, total, 1.0), 0.0)
-  structure = jax.tree.structure(tree.mask_out(params, keep))
-  return jax.tree.unflatten(structure, [s * share for s in squares])
-
-
-def _stacks(batches: Any) -> Iterable[base.Batch]:
-  """Every form of `batches` as an iterable of stacks `[n, batch, ...]`."""
-  for batch in [batches] if isinstance(batches, Mapping) else batches:
-    weight = batch.get('weight')
-    if weight is None:
-      weight = jnp.ones(batch['inputs'].shape[0], jnp.float32)
-    if weight.ndim == 2:
-      yield batch
-    else:
-      yield jax.tree.map(lambda x: x[None], {**batch, 'weight': weight})
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _add_stack(
-  apply_fn: base.ApplyFn,
-  estimator: str,
-  chosen: tuple[bool, ...],
-  sums: _Sums,
-  params: base.Params,
-  model_state: Any,
-  stack: base.Batch,
-  key: jax.Array | None,
-  start: jax.Array,
-) -> _Sums:
-  """Adds the examples of a stack, whose first one is number `start`."""
-  leaves, structure = jax.tree.flatten(params)
-
-  def forward(leaves: Sequence[jax.Array], batch: base.Batch) -> jax.Array:
-    logits, _ = apply_fn(
-      jax.tree.unflatten(structure, leaves),
-      batch['inputs'],
-      rng=None,
-      model_state=model_state,
-      train=False,
-    )
-    wide = logits.astype(jnp.float32)
-    return base.restrict(wide, batch, where='fisher_diagonal')
-
-  squares = choose_way(forward, leaves, chosen, stack, estimator)
-
-  def add(carry, batch):
-    (total, weight), position = carry
-    rows = position + jnp.arange(batch['weight'].size, dtype=jnp.int32)
-    keys = None if key is None else _keys(key, rows)
-    total = jax.tree.map(jnp.add, total, squares(batch, keys))
-    weight = weight + jnp.sum(batch['weight'].astype(jnp.float32))
-    return ((total, weight), position + rows.size), None
-
-  return jax.lax.scan(add, (sums, start), stack)[0][0]
-
-
-def _keys(key: jax.Array, rows: jax.Array) -> jax.Array:
-  return jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)

@@ -1,4 +1,9 @@
-"""Sums of squared scores over one batch: layer by layer, or one by one."""
+"""Sums over the examples of one batch: layer by layer, or one by one.
+
+What is summed is the size of the gradient of a single example: its square for
+the estimators of the Fisher, its absolute value for `OUTPUTS`. Both are
+products for an outer product, which is what makes the way by layers possible.
+"""
 
 from collections.abc import Callable, Sequence
 import math
@@ -11,21 +16,25 @@ from lrcl import base
 from lrcl.methods import _dense_fisher
 from lrcl.methods._dense_fisher import Forward
 
+OUTPUTS = 'outputs'
+"""The estimator that needs no label: the squared norm of the outputs."""
+
 
 def choose_way(
+  where: str,
   forward: Forward,
   leaves: Sequence[jax.Array],
   chosen: Sequence[bool],
   stack: base.Batch,
   estimator: str,
 ) -> Callable[[base.Batch, Any], list[jax.Array]]:
-  """The function `(batch, keys) -> sums of squares` for this model."""
+  """The function `(batch, keys) -> sums` for this model."""
   like = lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
   batch = jax.tree.map(like, stack)
   ndim = jax.eval_shape(forward, leaves, batch).ndim
   if ndim != 2 and (ndim != 3 or estimator == 'exact'):
     raise ValueError(
-      f'fisher_diagonal: logits have {ndim} axes, too many or too few for '
+      f'{where}: logits have {ndim} axes, too many or too few for '
       f"{estimator!r}; it takes [batch, classes], and all but 'exact' take "
       '[batch, time, vocabulary].'
     )
@@ -50,14 +59,14 @@ def _by_layer(
   keys: jax.Array | None,
   estimator: str,
 ) -> list[jax.Array]:
-  """Weighted sums of squares from the layers' inputs and cotangents."""
+  """Weighted sums from the layers' inputs and cotangents."""
   logits, pullback, activations = _dense_fisher.dense_vjp(
     forward, leaves, chosen, layers, batch
   )
-  targets = _targets(logits, batch, keys, estimator)
   zeros = [jnp.zeros(y.output.shape, jnp.float32) for y in layers]
-  cotangents = _sum_squares(pullback, logits, targets, zeros)
-  sums = _dense_fisher.sum_of_squares(layers, activations, cotangents)
+  sizes = _add_sizes(pullback, logits, batch, keys, estimator, zeros)
+  size = jnp.abs if estimator == OUTPUTS else jnp.square
+  sums = _dense_fisher.sum_over_examples(layers, activations, sizes, size)
   unused = lambda leaf: jnp.zeros(leaf.shape, jnp.float32)
   return [
     sums[i] if i in sums else unused(leaf)
@@ -74,7 +83,7 @@ def _by_example(
   keys: jax.Array | None,
   estimator: str,
 ) -> list[jax.Array]:
-  """Weighted sums of squares, one example after the other."""
+  """Weighted sums, one example after the other."""
   where = [i for i, keep in enumerate(chosen) if keep]
   picked = [leaves[i] for i in where]
 
@@ -87,11 +96,30 @@ def _by_example(
   def add(sums, row):
     one, one_key = jax.tree.map(lambda x: x[None], row)
     logits, vjp = jax.vjp(lambda picked: logits_of(picked, one), picked)
-    targets = _targets(logits, one, one_key, estimator)
-    return _sum_squares(lambda d: vjp(d)[0], logits, targets, sums), None
+    pullback = lambda d: vjp(d)[0]
+    return _add_sizes(pullback, logits, one, one_key, estimator, sums), None
 
   zeros = [jnp.zeros(leaf.shape, jnp.float32) for leaf in picked]
   return jax.lax.scan(add, zeros, (batch, keys))[0]
+
+
+def _add_sizes(
+  pullback: Callable[[jax.Array], list[jax.Array]],
+  logits: jax.Array,
+  batch: base.Batch,
+  keys: Any,
+  estimator: str,
+  sums: list[jax.Array],
+) -> list[jax.Array]:
+  """Adds the sizes of what is pulled back from the logits."""
+  if estimator != OUTPUTS:
+    targets = _targets(logits, batch, keys, estimator)
+    return _add_squares(pullback, logits, targets, sums)
+  weight = batch['weight'].astype(jnp.float32) / math.prod(logits.shape[1:-1])
+  weight = weight.reshape(weight.shape + (1,) * (logits.ndim - 1))
+  pulled = pullback(2 * logits * weight)  # the gradient of the squared norm
+  absolute = lambda s, x: s + jnp.abs(x.astype(jnp.float32))
+  return jax.tree.map(absolute, sums, pulled)
 
 
 def _targets(
@@ -112,7 +140,7 @@ def _targets(
   return labels[None], weight
 
 
-def _sum_squares(
+def _add_squares(
   pullback: Callable[[jax.Array], list[jax.Array]],
   logits: jax.Array,
   targets: tuple[jax.Array, jax.Array],

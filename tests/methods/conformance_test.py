@@ -72,6 +72,22 @@ def make_canonical() -> optax.GradientTransformation:
   )
 
 
+def make_l2_init() -> optax.GradientTransformation:
+  return methods.consolidate_at_init(methods.with_l2_anchor(make_rate(), 0.5))
+
+
+def make_l2_last() -> optax.GradientTransformation:
+  return methods.consolidate_at_task_change(methods.add_l2_anchor(0.5))
+
+
+def make_synaptic() -> optax.GradientTransformation:
+  return methods.synaptic_intelligence(make_rate(), 0.5)
+
+
+def make_walk() -> optax.GradientTransformation:
+  return methods.riemannian_walk(make_rate(), 0.5, every=2, form='decoupled')
+
+
 def make_mup() -> optax.GradientTransformation:
   narrow = lambda shape: tuple(2 if n == problem.HIDDEN else n for n in shape)
   shapes = jax.tree.map(lambda p: narrow(p.shape), problem.init_params())
@@ -100,6 +116,18 @@ METHODS = {
   'add_ewc_penalty': Method(
     lambda: methods.add_ewc_penalty(0.5), identity=True
   ),
+  'with_ewc_penalty': Method(
+    lambda: methods.with_ewc_penalty(make_rate(), 0.5), ('task_id',), rate=True
+  ),
+  'with_l2_anchor': Method(make_l2_init, ('task_id',), rate=True),
+  'consolidate_at_task_change': Method(make_l2_last, ('task_id',)),
+  'synaptic_intelligence': Method(make_synaptic, ('task_id',), rate=True),
+  'ewc_plus_plus': Method(
+    lambda: methods.ewc_plus_plus(make_rate(), 0.5, form='implicit'),
+    ('task_id',),
+    rate=True,
+  ),
+  'riemannian_walk': Method(make_walk, ('task_id',), rate=True),
   'with_memory': Method(
     lambda: with_memory(methods.add_memory_gradient()), ('batch', 'grad_fn')
   ),
