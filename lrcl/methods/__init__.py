@@ -6,6 +6,8 @@ from lrcl.methods._anchor import AnchorState as AnchorState
 from lrcl.methods._anchor import EwcState as EwcState
 from lrcl.methods._anchor import add_ewc_penalty as add_ewc_penalty
 from lrcl.methods._anchor import add_l2_anchor as add_l2_anchor
+from lrcl.methods._cdat import CdatState as CdatState
+from lrcl.methods._cdat import scale_by_cdat as scale_by_cdat
 from lrcl.methods._consolidate import (
   ConsolidateAtTaskChangeState as ConsolidateAtTaskChangeState,
 )
@@ -30,6 +32,9 @@ from lrcl.methods._fedhyper_client import (
   scale_by_fedhyper_client as scale_by_fedhyper_client,
 )
 from lrcl.methods._fisher import fisher_diagonal as fisher_diagonal
+from lrcl.methods._gradient_projection import (
+  project_on_memory as project_on_memory,
+)
 from lrcl.methods._hypergradient import (
   HypergradientState as HypergradientState,
 )

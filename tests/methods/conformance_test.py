@@ -110,6 +110,11 @@ def make_replay_rate() -> optax.GradientTransformation:
   return with_memory(optax.chain(methods.add_memory_gradient(), rate))
 
 
+def make_projection() -> optax.GradientTransformation:
+  project = methods.project_on_memory(-1, past_only=True)
+  return with_memory(optax.chain(make_rate(), project))
+
+
 METHODS = {
   'scale_by_schedule_value': Method(make_rate, ('task_id',), rate=True),
   'add_l2_anchor': Method(lambda: methods.add_l2_anchor(0.5), identity=True),
@@ -138,6 +143,11 @@ METHODS = {
   ),
   'scale_by_mup': Method(make_mup),
   'scale_by_hypergradient': Method(make_hypergradient, rate=True),
+  'scale_by_cdat': Method(
+    lambda: methods.scale_by_cdat(optax.trace(0.9), max_value=0.2),
+    ('batch', 'grad_fn'),
+    rate=True,
+  ),
   'scale_by_fedhyper_global': Method(
     lambda: methods.scale_by_fedhyper_global(0.5, momentum=0.9), rate=True
   ),
@@ -147,6 +157,9 @@ METHODS = {
   'scale_by_fedhyper_client': Method(make_fedhyper_client, rate=True),
   'scale_by_replay_rate': Method(
     make_replay_rate, ('batch', 'grad_fn', 'value_fn'), rate=True
+  ),
+  'project_on_memory': Method(
+    make_projection, ('batch', 'grad_fn', 'task_id'), rate=True
   ),
   'accumulate': Method(
     lambda: methods.accumulate(make_rate(), 2), ('task_id',), rate=True
