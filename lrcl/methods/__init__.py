@@ -32,6 +32,8 @@ from lrcl.methods._fedhyper_client import (
   scale_by_fedhyper_client as scale_by_fedhyper_client,
 )
 from lrcl.methods._fisher import fisher_diagonal as fisher_diagonal
+from lrcl.methods._gem import TaskMemoriesState as TaskMemoriesState
+from lrcl.methods._gem import project_on_memories as project_on_memories
 from lrcl.methods._gradient_projection import (
   project_on_memory as project_on_memory,
 )

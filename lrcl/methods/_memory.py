@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding
 import optax
 
 from lrcl import base
-from lrcl.methods import _reservoir, _rows
+from lrcl.methods import _reservoir, _rows, _slots
 
 
 class MemoryState(NamedTuple):
@@ -117,7 +117,7 @@ def with_memory(
 
   def init_fn(params: Any) -> WithMemoryState:
     empty = lambda spec: jnp.zeros((capacity, *spec.shape), spec.dtype)
-    items = _place(jax.tree.map(empty, specs), sharding)
+    items = _slots.place(jax.tree.map(empty, specs), sharding)
     seen = jnp.zeros([], jnp.int32)
     memory = MemoryState(items, seen, jax.random.key(seed), ())
     return WithMemoryState(memory, inner.init(params))
@@ -140,7 +140,8 @@ def with_memory(
       updates, state.inner_state, params, **extra_args
     )
     slots, seen = choose_slots(memory.seen, valid, bits[batch_size:], capacity)
-    items = _insert(memory.items, _after(drawn, slots), rows, sharding)
+    slots = _slots.after(drawn, slots)
+    items = _slots.put(memory.items, slots, rows, sharding)
     memory = MemoryState(items, seen, key, memory.aux)
     return updates, WithMemoryState(memory, inner_state)
 
@@ -168,40 +169,6 @@ def _draw(memory: MemoryState, bits: jax.Array) -> dict[str, Any]:
   rows = _reservoir.below(bits, jnp.clip(memory.seen, 1, capacity))
   take = lambda x: x.at[rows].get(mode='promise_in_bounds')
   return jax.lax.optimization_barrier(jax.tree.map(take, memory.items))
-
-
-def _after(rows: Any, slots: jax.Array) -> jax.Array:
-  """Returns `slots`, made to depend on `rows`.
-
-  A loop that reads the memory and writes to it in no fixed order makes XLA
-  copy all of it at every step. Here a number that is always zero, though no
-  simplification at that level knows it, puts reading first.
-  """
-  for x in jax.tree.leaves(rows):
-    byte = x.reshape(-1)[:1].view(jnp.uint8)[0]
-    slots += (jax.lax.population_count(byte) >> 4).astype(slots.dtype)
-  return slots
-
-
-def _insert(
-  items: dict[str, Any],
-  slots: jax.Array,
-  rows: dict[str, Any],
-  sharding: NamedSharding | None,
-) -> dict[str, Any]:
-  """Writes rows to slots; those out of range are dropped."""
-  if sharding is not None:
-    # Every device needs all new rows, not all of the memory.
-    everywhere = NamedSharding(sharding.mesh, PartitionSpec())
-    slots, rows = jax.lax.with_sharding_constraint((slots, rows), everywhere)
-  put = lambda x, new: x.at[slots].set(new, mode='drop', unique_indices=True)
-  return _place(jax.tree.map(put, items, rows), sharding)
-
-
-def _place(items: Any, sharding: NamedSharding | None) -> Any:
-  if sharding is None:
-    return items
-  return jax.lax.with_sharding_constraint(items, sharding)
 
 
 def _check_size(name: str, value: Any) -> None:

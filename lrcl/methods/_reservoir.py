@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from lrcl.methods import _slots
+
 
 def slots(
   seen: jax.Array, valid: jax.Array, bits: jax.Array, capacity: int
@@ -18,18 +20,12 @@ def slots(
     the new count.
   """
   size = valid.size
-  index = jnp.arange(size)
   seen = jnp.minimum(seen, jnp.iinfo(jnp.int32).max - size)
   rank = seen + jnp.cumsum(valid, dtype=jnp.int32) - 1
   drawn = below(bits, rank + 1)
   slot = jnp.where(rank < capacity, rank, drawn)
   slot = jnp.where(valid, slot, capacity)
-  same = slot[:, None] == slot[None, :]
-  overwritten = jnp.any(same & (index[:, None] < index[None, :]), axis=1)
-  keep = (slot < capacity) & ~overwritten
-  # Rows that are dropped get slots of their own: the scatter may then count on
-  # different indices, whose order does not matter on any device.
-  slot = jnp.where(keep, slot, capacity + index)
+  slot = _slots.distinct(slot, capacity)
   return slot, seen + jnp.sum(valid, dtype=jnp.int32)
 
 

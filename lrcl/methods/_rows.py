@@ -36,29 +36,30 @@ def collect(
   batch: base.Batch,
   extra_args: Mapping[str, Any],
   store: tuple[str, ...],
+  where: str = 'with_memory',
 ) -> dict[str, Any]:
   """The batch's rows with the stored extra args, checked against `want`."""
   rows = dict(batch)
   for name in store:
     if name not in extra_args:
       raise TypeError(
-        f'with_memory: store names {name!r}; pass this extra arg to update.'
+        f'{where}: store names {name!r}; pass this extra arg to update.'
       )
     if name in batch:
       raise ValueError(
-        f'with_memory: store names {name!r}, but the batch has such a field.'
+        f'{where}: store names {name!r}, but the batch has such a field.'
       )
     rows[name] = extra_args[name]
-  _check_rows(want, rows)
+  _check_rows(want, rows, where)
   return rows
 
 
-def _check_rows(specs: Any, rows: dict[str, Any]) -> None:
+def _check_rows(specs: Any, rows: dict[str, Any], where: str) -> None:
   """Raises if fields, shapes or dtypes are not those of the example."""
   want, have = _flat(specs), _flat(rows)
   if want.keys() != have.keys():
     raise ValueError(
-      f'with_memory: the step has the fields {", ".join(sorted(have))}; the '
+      f'{where}: the step has the fields {", ".join(sorted(have))}; the '
       f'example has {", ".join(sorted(want))}.'
     )
   size = jnp.shape(jax.tree.leaves(rows)[0])[:1]
@@ -67,7 +68,7 @@ def _check_rows(specs: Any, rows: dict[str, Any]) -> None:
     if jnp.shape(x) != (*size, *spec.shape) or dtype != spec.dtype:
       shape = ', '.join(map(str, ('batch', *spec.shape)))
       raise ValueError(
-        f'with_memory: field {name!r} is {dtype}{list(jnp.shape(x))}; '
+        f'{where}: field {name!r} is {dtype}{list(jnp.shape(x))}; '
         f'by the example it must be {spec.dtype}[{shape}].'
       )
 

@@ -115,6 +115,11 @@ def make_projection() -> optax.GradientTransformation:
   return with_memory(optax.chain(make_rate(), project))
 
 
+def make_projections() -> optax.GradientTransformation:
+  project = methods.project_on_memories(3, 4, EXAMPLE, sign=-1)
+  return optax.chain(make_rate(), project)
+
+
 METHODS = {
   'scale_by_schedule_value': Method(make_rate, ('task_id',), rate=True),
   'add_l2_anchor': Method(lambda: methods.add_l2_anchor(0.5), identity=True),
@@ -160,6 +165,9 @@ METHODS = {
   ),
   'project_on_memory': Method(
     make_projection, ('batch', 'grad_fn', 'task_id'), rate=True
+  ),
+  'project_on_memories': Method(
+    make_projections, ('batch', 'grad_fn', 'task_id'), rate=True
   ),
   'accumulate': Method(
     lambda: methods.accumulate(make_rate(), 2), ('task_id',), rate=True
