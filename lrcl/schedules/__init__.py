@@ -5,8 +5,18 @@ where it reacts to more than the step. Any scalar of training may have one.
 """
 
 from lrcl.schedules._branch import decay_branch as decay_branch
+from lrcl.schedules._budgeted import rex_schedule as rex_schedule
+from lrcl.schedules._budgeted import sampled as sampled
+from lrcl.schedules._budgeted import uba_schedule as uba_schedule
 from lrcl.schedules._build import build_schedule as build_schedule
 from lrcl.schedules._build import describe_schedule as describe_schedule
+from lrcl.schedules._families import half_life_profile as half_life_profile
+from lrcl.schedules._families import (
+  inverse_sqrt_profile as inverse_sqrt_profile,
+)
+from lrcl.schedules._families import power_profile as power_profile
+from lrcl.schedules._families import rex_profile as rex_profile
+from lrcl.schedules._families import uba_profile as uba_profile
 from lrcl.schedules._feedback import PlateauState as PlateauState
 from lrcl.schedules._feedback import plateau_per_task as plateau_per_task
 from lrcl.schedules._greedy import GreedyState as GreedyState
@@ -18,13 +28,17 @@ from lrcl.schedules._infinite_fractions import (
 from lrcl.schedules._infinite_fractions import (
   infinite_task_schedule as infinite_task_schedule,
 )
+from lrcl.schedules._inverse_sqrt import (
+  inverse_sqrt_schedule as inverse_sqrt_schedule,
+)
+from lrcl.schedules._inverse_sqrt import noam_schedule as noam_schedule
 from lrcl.schedules._mastery import MasteryState as MasteryState
 from lrcl.schedules._mastery import mastery_staircase as mastery_staircase
-from lrcl.schedules._families import half_life_profile as half_life_profile
-from lrcl.schedules._families import power_profile as power_profile
+from lrcl.schedules._power import power_schedule as power_schedule
 from lrcl.schedules._progress import DiscountState as DiscountState
 from lrcl.schedules._progress import leading_progress as leading_progress
 from lrcl.schedules._progress import progress_discount as progress_discount
+from lrcl.schedules._refined import refined_schedule as refined_schedule
 from lrcl.schedules._rewarming import (
   repeated_cosine_schedule as repeated_cosine_schedule,
 )

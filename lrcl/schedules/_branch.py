@@ -69,14 +69,14 @@ def decay_branch(
     step = _segments.normal_step(where, step)
     # The trunk is never asked beyond the fork, so nothing it does there, a
     # NaN in a gradient say, comes along.
-    trunk = schedule(jnp.minimum(step, start_step))
-    trunk = jnp.asarray(trunk, jnp.float32)
-    done, left = _segments.fractions(step, start_step, decay_steps)
-    chosen = step >= start_step
+    fork = jnp.asarray(start_step, step.dtype)
+    trunk = jnp.asarray(schedule(jnp.minimum(step, fork)), jnp.float32)
+    top = jnp.asarray(schedule(fork), jnp.float32)
+    done, left = _segments.fractions(step, fork, decay_steps)
+    chosen = step >= fork
     if not shape.tame:
       done, left = (jnp.where(chosen, part, 0.5) for part in (done, left))
     end = jnp.asarray(end_value, jnp.float32)
-    value = shape.value(trunk, end, done, left)
-    return jnp.where(chosen, value, trunk)
+    return jnp.where(chosen, shape.value(top, end, done, left), trunk)
 
   return _segments.compiled(where, evaluate)

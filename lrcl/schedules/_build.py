@@ -9,14 +9,18 @@ import optax
 
 from lrcl.schedules import (
   _branch,
+  _budgeted,
   _families,
   _feedback,
   _greedy,
   _infinite,
   _infinite_fractions,
+  _inverse_sqrt,
   _mastery,
+  _power,
   _profiles,
   _progress,
+  _refined,
   _rewarming,
   _scalars,
   _stable,
@@ -32,13 +36,20 @@ TABLE: Mapping[str, Callable[..., Any]] = {
   'infinite_run_schedule': _infinite_fractions.infinite_run_schedule,
   'infinite_schedule': _infinite.infinite_schedule,
   'infinite_task_schedule': _infinite_fractions.infinite_task_schedule,
+  'inverse_sqrt_schedule': _inverse_sqrt.inverse_sqrt_schedule,
   'mastery_staircase': _mastery.mastery_staircase,
+  'noam_schedule': _inverse_sqrt.noam_schedule,
   'per_task': _task.per_task,
   'plateau_per_task': _feedback.plateau_per_task,
+  'power_schedule': _power.power_schedule,
   'progress_discount': _progress.progress_discount,
+  'refined_schedule': _refined.refined_schedule,
   'repeated_cosine_schedule': _rewarming.repeated_cosine_schedule,
+  'rex_schedule': _budgeted.rex_schedule,
   'rewarmed_schedule': _rewarming.rewarmed_schedule,
+  'sampled': _budgeted.sampled,
   'token_temperature_schedule': _scalars.token_temperature_schedule,
+  'uba_schedule': _budgeted.uba_schedule,
   'wsd_s_schedule': _stable.wsd_s_schedule,
   'wsd_schedule': _stable.wsd_schedule,
   # From optax.
@@ -55,7 +66,10 @@ TABLE: Mapping[str, Callable[..., Any]] = {
 
 PROFILES: Mapping[str, Callable[..., Any]] = {
   'half_life_profile': _families.half_life_profile,
+  'inverse_sqrt_profile': _families.inverse_sqrt_profile,
   'power_profile': _families.power_profile,
+  'rex_profile': _families.rex_profile,
+  'uba_profile': _families.uba_profile,
 }
 """Every profile that a schedule's record may hold, by name."""
 
@@ -171,8 +185,8 @@ def _to_json(where: str, value: Any) -> Any:
     return value
   if isinstance(value, list):
     return [_to_json(where, item) for item in value]
-  if hasattr(value, 'dtype') and np.ndim(value) == 0:
-    return np.asarray(value).item()
+  if hasattr(value, 'dtype') and np.ndim(value) <= 1:
+    return np.asarray(value).tolist()
   raise ValueError(
     f'{where} is {value!r}, which has no recordable form; it must be a '
     'number, a string, a list of them, or a record.'

@@ -80,7 +80,9 @@ def power_profile(exponent: Value) -> Profile:
 
   def log_of_end(done: jax.Array, left: jax.Array) -> Any:
     inside = (done > 0) & (left > 0)
-    return inside, jnp.log1p(-jnp.where(inside, left, 0.5)) * exponent
+    late = jnp.log1p(-jnp.where(inside, left, 0.5))
+    early = jnp.log(jnp.where(inside, done, 0.5))
+    return inside, jnp.where(done < left, early, late) * exponent
 
   def of_start(done: jax.Array, left: jax.Array) -> jax.Array:
     inside, log = log_of_end(done, left)
@@ -195,16 +197,24 @@ def rex_profile(beta: Value = 0.5) -> Profile:
     Schedule <https://arxiv.org/abs/2107.04197>`_. The formula is that of two
     public ports; https://github.com/wolfecameron/LRSchedules has 0.9.
   """
-  check_value('rex_profile', 'beta', beta, minimum=0.0)
-  if is_concrete(beta) and beta >= 1:
-    raise ValueError(f'rex_profile: beta is {beta}; it must be < 1.')
-
+  check_beta('rex_profile', beta)
   # This sum does not cancel, and is exact at both ends.
   over = lambda left: (1.0 - beta) + beta * left
   return Profile(
     lambda done, left: left / over(left),
     lambda done, left: (1.0 - beta) * done / over(left),
   )
+
+
+def check_beta(where: str, beta: Value) -> None:
+  """Checks that a concrete `beta` is in [0, 1).
+
+  Raises:
+    ValueError: if it is not.
+  """
+  check_value(where, 'beta', beta, minimum=0.0)
+  if is_concrete(beta) and beta >= 1:
+    raise ValueError(f'{where}: beta is {beta}; it must be < 1.')
 
 
 def uba_profile(phi: Value) -> Profile:
@@ -237,21 +247,24 @@ def uba_profile(phi: Value) -> Profile:
 
   half = 0.5 * phi
 
+  # The formula over 4 is `risen / (risen + half * fallen)`, and at the end of
+  # a phase, where nothing is risen, 0, or 1 for the constant. Apart from there
+  # the sum is so far from 0 that its gradient is finite.
   def shares(done: jax.Array, left: jax.Array) -> tuple[Any, Any, Any]:
-    # The formula over 4 is `risen / (risen + half * fallen)`.
     small = square_sine(jnp.minimum(done, left))
     risen = jnp.where(left < done, small, 1.0 - small)
     fallen = jnp.where(left < done, 1.0 - small, small)
     few, many = half + (1.0 - half) * risen, 1.0 + (half - 1.0) * fallen
-    return risen, half * fallen, jnp.where(half > 1.0, many, few)
+    both = jnp.where(half > 1.0, many, few)
+    return risen, fallen, jnp.where(risen > 0, both, 1.0)
 
   def of_start(done: jax.Array, left: jax.Array) -> jax.Array:
     risen, _, both = shares(done, left)
-    # At the end of the constant all of it is 0; the value is the first one.
-    return jnp.where(both > 0, risen / jnp.where(both > 0, both, 1.0), 1.0)
+    return jnp.where(risen > 0, risen / both, jnp.where(half > 0, 0.0, 1.0))
 
   def of_end(done: jax.Array, left: jax.Array) -> jax.Array:
-    _, fallen, both = shares(done, left)
-    return fallen / jnp.where(both > 0, both, 1.0)
+    risen, fallen, both = shares(done, left)
+    part = half * fallen / both
+    return jnp.where(risen > 0, part, jnp.where(half > 0, 1.0, 0.0))
 
   return Profile(of_start, of_end)

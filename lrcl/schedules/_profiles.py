@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lrcl.base import check_value
 from lrcl.schedules._families import (
@@ -50,11 +51,15 @@ def blend(profile: Callable[[Any], Any]) -> Shape:
     # Measured from the lower value: exact where that is 0. One product and one
     # sum leave the compiler one way to fuse them, hence the same bits in jit,
     # vmap and scan; `start * p + end * q` leaves it two.
-    falls = start > end
-    low, high = jnp.where(falls, end, start), jnp.where(falls, start, end)
+    falls, low, high = _order(start, end)
     of_high = exact.of_higher(falls, done, left)
     mixed = low + (high - low) * of_high
-    return jnp.where(of_high == 1.0, high, mixed)
+    if _known(low + (high - low) == high):
+      return mixed
+    # At the higher value the rounding of the two sums shows. Selecting `high`
+    # there would cut a profile's parameters off from their gradient.
+    missing = high - (low + (high - low))
+    return mixed + jnp.where(of_high == 1.0, missing, 0.0)
 
   return Shape(value, tame)
 
@@ -71,23 +76,44 @@ def _root(done: jax.Array) -> jax.Array:
   return jnp.where(done > 0, root, 0.0)
 
 
+def _order(start: Any, end: Any) -> tuple[Any, Any, Any]:
+  """Whether a phase falls, its lower and its higher value."""
+  falls = start > end
+  if _known(falls):
+    return falls, end, start
+  if _known(start <= end):
+    return falls, start, end
+  return falls, jnp.where(falls, end, start), jnp.where(falls, start, end)
+
+
+def _known(condition: Any) -> bool:
+  """Whether a condition is no array, and true: then nothing is computed."""
+  return isinstance(condition, bool | np.bool_) and bool(condition)
+
+
 def _exponential(start: Any, end: Any, done: Any, left: Any) -> jax.Array:
   # From 0 there is no such decay: it stays there, and is not NaN.
+  del left
   ratio = jnp.where(start > 0, end / jnp.where(start > 0, start, 1.0), 1.0)
   value = start * jnp.exp(done * jnp.log(ratio))
-  return jnp.where(left > 0, value, end)
+  return jnp.where(done < 1.0, value, end)
 
 
 def _inverse(start: Any, end: Any, done: Any, left: Any) -> jax.Array:
-  # 1 / value is linear, here measured from its lower end: again one product
-  # and one sum, and no cancellation. From 0 it stays at 0.
-  falls = start > end
-  low, high = jnp.where(falls, end, start), jnp.where(falls, start, end)
+  # 1 / value is linear, here measured from the lower value: again one product
+  # and one sum, and no cancellation.
+  falls, low, high = _order(start, end)
   of_low = jnp.where(falls, done, left)
-  ratio = jnp.where(low > 0, high / jnp.where(low > 0, low, 1.0), 1.0)
-  value = high / (1.0 + of_low * (ratio - 1.0))
-  value = jnp.where(low > 0, value, start)
-  return jnp.where(left > 0, value, end)
+  excess = (
+    high / (low if _known(low > 0) else jnp.where(low > 0, low, 1.0)) - 1.0
+  )
+  value = high / (1.0 + of_low * excess)
+  if not _known(high / (1.0 + excess) == low):
+    value = jnp.where(of_low < 1.0, value, low)
+  if _known(low > 0):
+    return value
+  # From 0 there is no such decay: it stays there to the end.
+  return jnp.where(low > 0, value, jnp.where(done < 1.0, start, end))
 
 
 hold = Shape(lambda start, end, done, left: start)

@@ -85,12 +85,19 @@ def segments(
 
 
 def fractions(
-  step: jax.Array, first: Any, steps: Any
+  step: jax.Array, first: Any, steps: Any, *, stays: bool = True
 ) -> tuple[jax.Array, jax.Array]:
   """What is done and what is left of a phase, each clipped, exact at 0 and 1.
 
   In between they are within an ulp: a product with the reciprocal of `steps`,
   where that is known, is what XLA makes of a quotient in any case.
+
+  Args:
+    step: what `normal_step` returns.
+    first: the phase's first step.
+    steps: its length, at least 1.
+    stays: whether the phase is read after its end; if not, a 1 of what is done
+      need not be exact.
   """
   first, whole = (jnp.asarray(x, step.dtype) for x in (first, steps))
   done = jnp.clip(step - first, 0, whole)
@@ -99,8 +106,8 @@ def fractions(
     part = lambda x: x.astype(jnp.float32) * np.float32(1 / steps)
   else:
     part = lambda x: x.astype(jnp.float32) / whole.astype(jnp.float32)
-  done_part = jnp.where(left == 0, 1.0, part(done))
-  return done_part, jnp.where(done == 0, 1.0, part(left))
+  of_done = jnp.where(left == 0, 1.0, part(done)) if stays else part(done)
+  return of_done, jnp.where(done == 0, 1.0, part(left))
 
 
 def _place(row: Sequence[Segment]) -> list[_Placed]:
@@ -146,25 +153,27 @@ def _evaluate(placed: list[_Placed], step: jax.Array) -> jax.Array:
   for group in dict.fromkeys(groups):
     inside = [other == group for other in groups]
     members = list(itertools.compress(placed, inside))
-    values[group] = _evaluate_group(members, step, _pick(step, begins, inside))
+    done, left = _fractions_of(members, step, stays=inside[-1])
+    if not members[0].shape.tame:
+      chosen = _pick(step, begins, inside)
+      done, left = (jnp.where(chosen, part, 0.5) for part in (done, left))
+    start, end = (_column(members, step, name) for name in ('start', 'end'))
+    values[group] = members[0].shape.value(start, end, done, left)
   value = _select(step, _runs(begins, [values[group] for group in groups]))
   return jnp.broadcast_to(value, step.shape)
 
 
-def _evaluate_group(
-  members: list[_Placed], step: jax.Array, chosen: Any
-) -> jax.Array:
-  """The value of segments of one shape; any where the step is in no such."""
+def _fractions_of(
+  members: list[_Placed], step: jax.Array, *, stays: bool
+) -> tuple[jax.Array, jax.Array]:
+  first, steps = (_column(members, step, name) for name in ('first', 'steps'))
+  return fractions(step, first, steps, stays=stays)
+
+
+def _column(members: list[_Placed], step: jax.Array, name: str) -> Any:
+  """One property of the segment, out of `members`, that the step is in."""
   begins = [each.begin for each in members]
-  first, steps, start, end = (
-    _pick(step, begins, [getattr(each, name) for each in members])
-    for name in ('first', 'steps', 'start', 'end')
-  )
-  shape = members[0].shape
-  done, left = fractions(step, first, steps)
-  if not shape.tame:
-    done, left = (jnp.where(chosen, part, 0.5) for part in (done, left))
-  return shape.value(start, end, done, left)
+  return _pick(step, begins, [getattr(each, name) for each in members])
 
 
 _Runs = list[tuple[int, Any]]

@@ -28,6 +28,11 @@ class Case:
   jumps: tuple[int, ...] = ()
   record: Mapping[str, Any] | None = None  # kwargs, where those are not JSON
 
+  @property
+  def full_record(self) -> dict[str, Any]:
+    kwargs = self.kwargs if self.record is None else self.record
+    return {'name': self.fn.__name__, 'kwargs': dict(kwargs)}
+
   @functools.cached_property
   def schedule(self) -> optax.Schedule:
     return self.fn(**self.kwargs)
@@ -99,54 +104,145 @@ def infinite_run(cooldown: str, golden: Mapping[int, float]) -> Case:
   )
 
 
-def wsd(decay: str, *late: float, **kwargs: Any) -> Case:
-  """`late`: the values at 925, 950, 975, 999 and 1000."""
-  golden = {0: 0.0, 50: 0.5, 100: 1.0, 899: 1.0, 900: 1.0}
-  golden |= dict(zip((925, 950, 975, 999, 1000), late, strict=True))
-  kwargs = {**WSD, 'decay': decay, **kwargs}
-  return Case(f'wsd_{decay}', schedules.wsd_schedule, kwargs, 1000, golden)
+SHAPES = {  # the values at u = .25, .5, .75, .99 and 1
+  'linear': (0.75, 0.5, 0.25, 0.01, 0.0),
+  'one_minus_sqrt': (0.5, 0.2928932, 0.1339746, 0.0050126, 0.0),
+  'cosine': (0.8535534, 0.5, 0.1464466, 0.00024672, 0.0),
+  'mirror_cosine': (0.6464466, 0.5, 0.3535534, 0.0197533, 0.0),
+  'square': (0.9375, 0.75, 0.4375, 0.0199, 0.0),
+  'exponential': (0.5623413, 0.3162278, 0.1778279, 0.1023293, 0.1),
+  'inverse': (0.3076923, 0.1818182, 0.1290323, 0.1009082, 0.1),
+}
+FAMILIES = {  # the same, and the argument
+  'half_life_profile': (
+    {'half_life': 0.25},
+    (0.5, 0.25, 0.125, 0.0642571, 0.0625),
+  ),
+  'inverse_sqrt_profile': (
+    {'timescale': 10.0},
+    (0.3335933, 0.1528113, 0.0593937, 0.0019756, 0.0),
+  ),
+  'power_profile': (
+    {'exponent': 1.5},
+    (0.875, 0.6464466, 0.3504809, 0.0149624, 0.0),
+  ),
+  'rex_profile': (
+    {'beta': 0.9},
+    (0.9677419, 0.9090909, 0.7692308, 0.0917431, 0.0),
+  ),
+  'uba_profile': (
+    {'phi': 5.0},
+    (0.6998233, 0.2857143, 0.0642217, 0.0000987, 0.0),
+  ),
+}
+SHAPES |= {name: late for name, (_, late) in FAMILIES.items()}
 
 
-def wsd_profile(name: str, arg: float, *late: float) -> Case:
-  golden = {0: 0.0, 100: 1.0, 900: 1.0}
-  golden |= dict(zip((925, 950, 975, 999, 1000), late, strict=True))
-  profiles = {
-    'half_life_profile': ('half_life', schedules.half_life_profile),
-    'power_profile': ('exponent', schedules.power_profile),
-  }
-  argument, fn = profiles[name]
+def bend(argument: str, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+  """The kwarg for a shape, by its name or as a profile, and its record."""
+  if name in FAMILIES:
+    kwargs, _ = FAMILIES[name]
+    record = {argument: {'name': name, 'kwargs': kwargs}}
+    return {argument: getattr(schedules, name)(**kwargs)}, record
+  end = {'end_value': 0.1} if name in ('exponential', 'inverse') else {}
+  return {argument: name, **end}, {argument: name, **end}
+
+
+def wsd(decay: str) -> Case:
+  kwargs, record = bend('decay', decay)
   return Case(
-    f'wsd_{name}',
+    f'wsd_{decay}',
     schedules.wsd_schedule,
-    {**WSD, 'decay': fn(arg)},
+    {**WSD, **kwargs},
     1000,
-    golden,
-    record={**WSD, 'decay': {'name': name, 'kwargs': {argument: arg}}},
+    {0: 0.0, 50: 0.5, 100: 1.0, 899: 1.0, 900: 1.0}
+    | dict(zip((925, 950, 975, 999, 1000), SHAPES[decay], strict=True)),
+    record={**WSD, **record},
+  )
+
+
+def wsd_s(decay: str) -> Case:
+  kwargs, record = bend('decay', decay)
+  base = {'peak_value': 1.0, 'warmup_steps': 100, 'end_value': 0.0}
+  base |= {'cycle_ends': [400, 1000], 'decay_of': 'total'}
+  late = SHAPES[decay]
+  return Case(
+    f'wsd_s_{decay}',
+    schedules.wsd_s_schedule,
+    {**base, **kwargs},
+    1000,
+    {0: 0.0, 50: 0.5, 100: 1.0, 360: 1.0, 400: 1.0, 900: 1.0}
+    | dict(zip((370, 380, 390), late, strict=False))
+    | dict(zip((925, 950, 975, 999, 1000), late, strict=True)),
+    jumps=(400,),
+    record={**base, **record},
+  )
+
+
+def branch(decay: str) -> Case:
+  kwargs, record = bend('decay', decay)
+  base = {'start_step': 500, 'decay_steps': 100}
+  trunk = {'name': 'wsd_schedule', 'kwargs': WSD}
+  return Case(
+    f'branch_{decay}',
+    schedules.decay_branch,
+    {'schedule': schedules.wsd_schedule(**WSD), **base, **kwargs},
+    600,
+    {0: 0.0, 50: 0.5, 100: 1.0, 500: 1.0}
+    | dict(zip((525, 550, 575, 599, 600), SHAPES[decay], strict=True)),
+    record={'schedule': trunk, **base, **record},
+  )
+
+
+def infinite_profile(name: str) -> Case:
+  """From 1 to a half in 100 steps; what a profile leaves over is a jump."""
+  kwargs, record = bend('cooldown', name)
+  base = {'peak_value': 1.0, 'constant_value': 0.5}
+  base |= {'warmup_steps': 100, 'cooldown_steps': 100}
+  late = [0.5 + 0.5 * part for part in SHAPES[name][:4]]
+  return Case(
+    f'infinite_{name}',
+    schedules.infinite_schedule,
+    {**base, **kwargs},
+    300,
+    {0: 0.0, 50: 0.5, 100: 1.0, 200: 0.5, 300: 0.5}
+    | dict(zip((125, 150, 175, 199), late, strict=True)),
+    jumps=(200,) if SHAPES[name][-1] else (),
+    record={**base, **record},
+  )
+
+
+def budgeted(
+  name: str, parameter: Mapping[str, float], *golden: float, **kwargs: Any
+) -> Case:
+  """`golden`: the values at 10, 25, 50, 75 and 90 of 100 steps."""
+  kwargs = {'peak_value': 1.0, 'decay_steps': 100, **parameter, **kwargs}
+  marks = (10, 25, 50, 75, 90)
+  end = 1.0 if parameter == {'phi': 0.0} else 0.0
+  return Case(
+    '_'.join([name, *map(str, parameter.values())]),
+    getattr(schedules, name),
+    kwargs,
+    100,
+    {0: 1.0, 100: end, 150: end} | dict(zip(marks, golden, strict=True)),
+  )
+
+
+def refined(norms: list[float], power: int, *golden: float) -> Case:
+  return Case(
+    f'refined_{len(norms)}_{power}',
+    schedules.refined_schedule,
+    {'gradient_norms': norms, 'peak_value': 1.0, 'power': power},
+    len(norms),
+    {**dict(enumerate(golden)), 2**31 - 1: 0.0},
   )
 
 
 CASES = [
-  wsd('linear', 0.75, 0.5, 0.25, 0.01, 0.0),
-  wsd('one_minus_sqrt', 0.5, 0.2928932, 0.1339746, 0.0050126, 0.0),
-  wsd('cosine', 0.8535534, 0.5, 0.1464466, 0.00024672, 0.0),
-  wsd('mirror_cosine', 0.6464466, 0.5, 0.3535534, 0.0197533, 0.0),
-  wsd('square', 0.9375, 0.75, 0.4375, 0.0199, 0.0),
-  wsd(
-    'exponential',
-    0.5623413,
-    0.3162278,
-    0.1778279,
-    0.1023293,
-    0.1,
-    end_value=0.1,
-  ),
-  wsd(
-    'inverse', 0.3076923, 0.1818182, 0.1290323, 0.1009082, 0.1, end_value=0.1
-  ),
-  wsd_profile('half_life_profile', 0.25, 0.5, 0.25, 0.125, 0.0642571, 0.0625),
-  wsd_profile(
-    'power_profile', 1.5, 0.875, 0.6464466, 0.3504809, 0.0149624, 0.0
-  ),
+  *(wsd(decay) for decay in SHAPES),
+  *(wsd_s(decay) for decay in SHAPES),
+  *(branch(decay) for decay in SHAPES),
+  *(infinite_profile(name) for name in FAMILIES),
   Case(
     'linear_to_zero',
     schedules.wsd_schedule,
@@ -314,21 +410,140 @@ CASES = [
       'decay_steps': 100,
     },
   ),
+  budgeted(
+    'rex_schedule',
+    {'beta': 0.5},
+    0.9473684,
+    0.8571429,
+    0.6666667,
+    0.4,
+    0.1818182,
+  ),
+  budgeted(
+    'rex_schedule',
+    {'beta': 0.9},
+    0.9890110,
+    0.9677419,
+    0.9090909,
+    0.7692308,
+    0.5263158,
+  ),
+  budgeted('rex_schedule', {'beta': 0.0}, 0.9, 0.75, 0.5, 0.25, 0.1),
   Case(
-    'decay_branch_exponential',
-    schedules.decay_branch,
-    {'schedule': schedules.wsd_schedule(**WSD)}
-    | {'start_step': 500, 'decay_steps': 100}
-    | {'end_value': 0.1, 'decay': 'exponential'},
-    600,
-    {0: 0.0, 50: 0.5, 500: 1.0, 525: 0.5623413, 599: 0.1023293, 600: 0.1},
+    'rex_with_warmup',
+    schedules.rex_schedule,
+    {'peak_value': 1.0, 'decay_steps': 100, 'warmup_steps': 20}
+    | {'init_value': 0.2, 'end_value': 0.1},
+    120,
+    {0: 0.2, 10: 0.6, 20: 1.0, 30: 0.9526316, 70: 0.7, 95: 0.46}
+    | {120: 0.1, 200: 0.1},
+  ),
+  budgeted(
+    'uba_schedule',
+    {'phi': 0.5},
+    0.9937677,
+    0.9588709,
+    0.8,
+    0.4069827,
+    0.0911921,
+  ),
+  budgeted(
+    'uba_schedule',
+    {'phi': 1.0},
+    0.9876126,
+    0.9209914,
+    0.6666667,
+    0.2554792,
+    0.0477744,
+  ),
+  budgeted(
+    'uba_schedule',
+    {'phi': 5.0},
+    0.9409869,
+    0.6998233,
+    0.2857143,
+    0.0642217,
+    0.0099346,
+  ),
+  budgeted(
+    'uba_schedule',
+    {'phi': 10.0},
+    0.8885507,
+    0.5382524,
+    0.1666667,
+    0.0331761,
+    0.0049921,
+  ),
+  budgeted('uba_schedule', {'phi': 0.0}, 1.0, 1.0, 1.0, 1.0, 1.0),
+  Case(
+    'sampled_rex',
+    schedules.sampled,
+    {'schedule': schedules.rex_schedule(1.0, 100), 'every': 10},
+    100,
+    {0: 1.0, 9: 1.0, 10: 0.9473684, 19: 0.9473684, 50: 0.6666667}
+    | {59: 0.6666667, 99: 0.1818182, 100: 0.0, 2**31 - 1: 0.0},
+    jumps=tuple(range(10, 101, 10)),
     record={
-      'schedule': {'name': 'wsd_schedule', 'kwargs': WSD},
-      'start_step': 500,
-      'decay_steps': 100,
-      'end_value': 0.1,
-      'decay': 'exponential',
+      'schedule': {
+        'name': 'rex_schedule',
+        'kwargs': {'peak_value': 1.0, 'decay_steps': 100},
+      },
+      'every': 10,
     },
+  ),
+  Case(
+    'inverse_sqrt',
+    schedules.inverse_sqrt_schedule,
+    {'peak_value': 1.0, 'warmup_steps': 100},
+    1000,
+    {0: 0.0, 50: 0.5, 100: 1.0, 400: 0.5, 2500: 0.2},
+  ),
+  Case(
+    'inverse_sqrt_timescale',
+    schedules.inverse_sqrt_schedule,
+    {'peak_value': 1.0, 'warmup_steps': 10, 'timescale': 100}
+    | {'init_value': 0.5},
+    1000,
+    {0: 0.5, 5: 0.75, 10: 1.0, 100: 1.0, 400: 0.5, 2500: 0.2},
+  ),
+  Case(
+    'noam',
+    schedules.noam_schedule,
+    {'model_size': 512, 'warmup_steps': 4000},
+    4000,
+    {0: 1.7469281e-7, 1: 1.7469281e-7, 2000: 3.4938562e-4}
+    | {4000: 6.9877124e-4, 16000: 3.4938562e-4},
+  ),
+  Case(
+    'power',
+    schedules.power_schedule,
+    {'peak_value': 0.02, 'batch_size': 128, 'sequence_length': 4096},
+    2000,
+    {0: 0.02, 1: 0.02, 1000: 0.02, 1365: 0.01795020824, 2000: 0.01477276691}
+    | {10000: 0.006501104445, 100000: 0.002009033337}
+    | {238419: 0.001289862164},
+  ),
+  Case(
+    'power_with_warmup',
+    schedules.power_schedule,
+    {'peak_value': 0.02, 'batch_size': 128, 'sequence_length': 4096}
+    | {'warmup_steps': 2000},
+    2000,
+    {0: 0.0, 1000: 0.007386383457, 2000: 0.01477276691}
+    | {10000: 0.006501104445},
+  ),
+  refined([1.0] * 5, 2, 1.0, 0.75, 0.5, 0.25, 0.0),
+  refined(
+    [4.0, 3.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 2.0],
+    2,
+    *(0.0814043, 0.1419753, 0.3055556, 1.0, 0.7777778),
+    *(0.5555556, 0.3333333, 0.1111111, 0.0138889, 0.0),
+  ),
+  refined(
+    [4.0, 3.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 2.0],
+    1,
+    *(0.3416667, 0.4333333, 0.6, 1.0, 0.8),
+    *(0.6, 0.4, 0.2, 0.05, 0.0),
   ),
 ]
 
@@ -394,22 +609,50 @@ def test_no_jump_that_is_not_declared(case):
   np.testing.assert_array_equal(jumps, case.jumps)
 
 
+VALUE = float | jax.Array
+
+
+def values_of(record: Mapping[str, Any], path: str = '') -> dict[str, float]:
+  """All that may be traced in a record and in those within it, by path."""
+  fn = getattr(schedules, record['name'])
+  values = {}
+  for name, parameter in inspect.signature(fn).parameters.items():
+    value = record['kwargs'].get(name, parameter.default)
+    if isinstance(value, Mapping):
+      values |= values_of(value, f'{path}{name}/')
+    elif parameter.annotation in (VALUE, VALUE | None) and value is not None:
+      values[f'{path}{name}'] = value
+  return values
+
+
+def with_values(record: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
+  """The record with other values."""
+  kwargs = dict(record['kwargs'])
+  for path, value in values.items():
+    name, *rest = path.split('/', 1)
+    if rest:
+      kwargs[name] = with_values(kwargs[name], {rest[0]: value})
+    else:
+      kwargs[name] = value
+  return {'name': record['name'], 'kwargs': kwargs}
+
+
 @each_case
-def test_gradients_by_every_value_are_finite(case):
-  parameters = inspect.signature(case.fn).parameters
-  values = {
-    name: case.kwargs.get(name, parameter.default)
-    for name, parameter in parameters.items()
-    if name.endswith('_value')
-  }
-  values = {name: v for name, v in values.items() if v is not None}
+def test_gradients_by_all_that_may_be_traced_are_finite(case):
+  values = values_of(case.full_record)
   if not values:
     pytest.skip('its numbers are static')
-  rest = {k: v for k, v in case.kwargs.items() if k not in values}
-  at = lambda values, step: case.fn(**rest, **values)(step)
-  grads = jax.jit(jax.vmap(jax.grad(at), (None, 0)))(values, case.steps)
+
+  def at(values, step):
+    return schedules.build_schedule(with_values(case.full_record, values))(step)
+
+  grads = jax.value_and_grad(at)
+  got, grads = jax.jit(jax.vmap(grads, (None, 0)))(values, case.steps)
+  want = over(case.schedule, case.steps)
+  np.testing.assert_allclose(got, want, rtol=2e-6, atol=1e-7 * case.scale)
   for name, grad in grads.items():
     assert np.all(np.isfinite(grad)), name
+    assert name.endswith('_value') or np.any(grad != 0), name
   assert any(np.any(grad != 0) for grad in grads.values())
 
 
@@ -448,9 +691,7 @@ def test_optax_takes_it(case):
 
 @each_case
 def test_its_record_builds_it(case):
-  kwargs = case.kwargs if case.record is None else case.record
-  record = {'name': case.fn.__name__, 'kwargs': dict(kwargs)}
-  full = schedules.describe_schedule(record)
+  full = schedules.describe_schedule(case.full_record)
   assert schedules.describe_schedule(full) == full
   built = schedules.build_schedule(json.loads(json.dumps(full)))
   np.testing.assert_array_equal(built(case.steps), case.schedule(case.steps))

@@ -19,6 +19,39 @@ ENDS = {
   'exponential': lambda u, f: f**u,
   'inverse': lambda u, f: 1 / (u / f + 1 - u),
 }
+FAMILIES = {
+  'power': (
+    schedules.power_profile,
+    (0.3, 1.5, 4.0),
+    lambda u, exponent: 1 - u**exponent,
+  ),
+  'half_life': (
+    schedules.half_life_profile,
+    (0.1, 1.0),
+    lambda u, half_life: 0.5 ** (u / half_life),
+  ),
+  'inverse_sqrt': (
+    schedules.inverse_sqrt_profile,
+    (1.0, 10.0, 1e4),
+    lambda u, scale: (
+      1 - (1 - (1 + scale * u) ** -0.5) / (1 - (1 + scale) ** -0.5)
+    ),
+  ),
+  'rex': (
+    schedules.rex_profile,
+    (0.0, 0.5, 0.9),
+    lambda u, beta: (1 - u) / (1 - beta * u),
+  ),
+  'uba': (
+    schedules.uba_profile,
+    (0.1, 0.5, 2.0, 5.0, 50.0),
+    lambda u, phi: (
+      2
+      * (1 + np.cos(np.pi * u))
+      / (2 * phi + (2 - phi) * (1 + np.cos(np.pi * u)))
+    ),
+  ),
+}
 
 
 def decay(name, offset=0, steps=STEPS, **kwargs):
@@ -43,6 +76,25 @@ def test_multiplicative_profiles(name, end):
   got = decay(name, end_value=end)
   np.testing.assert_allclose(got, want, rtol=2e-6)
   assert got[0] == 1.0 and got[-1] == np.float32(end)
+
+
+@pytest.mark.parametrize(
+  ('name', 'parameter'),
+  [(name, at) for name, (_, ats, _) in FAMILIES.items() for at in ats],
+)
+def test_families_of_profiles_falling_and_rising(name, parameter):
+  family, _, formula = FAMILIES[name]
+  u = np.arange(STEPS + 1) / STEPS
+  want = formula(u, parameter)
+  profile = family(parameter)
+  falling = decay(profile)
+  np.testing.assert_allclose(falling, want, rtol=2e-6, atol=1e-12)
+  assert falling[0] == 1.0 and (name == 'half_life' or falling[-1] == 0.0)
+  rising = schedules.infinite_schedule(0.25, 1.0, 0, STEPS, cooldown=profile)
+  got = np.asarray(rising(np.arange(STEPS)))
+  np.testing.assert_allclose(got, 0.25 + 0.75 * (1 - want[:-1]), rtol=2e-6)
+  assert got[0] == 0.25
+  np.testing.assert_allclose(profile(u), want, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize('name', [*FORMULAS, *ENDS, 'power', 'callable'])
@@ -85,25 +137,27 @@ def test_a_profile_may_be_any_callable_and_may_overshoot():
   np.testing.assert_allclose(got, want, atol=1e-6)
 
 
-def test_gradients_by_the_parameters_of_profiles_are_finite():
-  def value(exponent, half_life, step):
-    power = schedules.power_profile(exponent)
-    half = schedules.half_life_profile(half_life)
-    parts = [
-      schedules.wsd_schedule(1.0, 2, 2, 4, decay=profile)(step)
-      for profile in (power, half)
-    ]
-    return parts[0] + parts[1]
+@pytest.mark.parametrize(
+  ('name', 'parameter'),
+  [(name, at) for name, (_, ats, _) in FAMILIES.items() for at in ats[:1]]
+  + [('uba', 0.0), ('inverse_sqrt', 0.0), ('rex', 0.999)],
+)
+def test_gradients_by_the_parameters_of_profiles_are_finite(name, parameter):
+  def value(parameter, step):
+    profile = FAMILIES[name][0](parameter)
+    falls = schedules.wsd_schedule(1.0, 2, 2, 4, decay=profile)
+    rises = schedules.infinite_schedule(0.5, 1.0, 2, 4, cooldown=profile)
+    return falls(step) + 3.0 * rises(step)
 
-  steps = jnp.arange(20)
-  grads = jax.vmap(jax.grad(value, (0, 1)), (None, None, 0))
-  grads = jax.jit(grads)(0.5, 0.3, steps)
-  assert all(np.all(np.isfinite(grad)) for grad in grads)
-  assert all(np.any(grad != 0) for grad in grads)
+  grads = jax.jit(jax.vmap(jax.grad(value), (None, 0)))
+  for steps in (jnp.arange(20), jnp.linspace(0.0, 20.0, 41)):
+    grad = grads(parameter, steps)
+    assert np.all(np.isfinite(grad)) and np.any(grad != 0)
 
 
 def test_gradients_by_a_float_step_are_finite():
-  for name in (*FORMULAS, *ENDS, schedules.power_profile(0.5)):
+  families = [family(ats[0]) for family, ats, _ in FAMILIES.values()]
+  for name in (*FORMULAS, *ENDS, *families):
     schedule = schedules.wsd_schedule(1.0, 2, 2, 4, end_value=0.1, decay=name)
     grads = jax.jit(jax.vmap(jax.grad(schedule)))(jnp.arange(12.0))
     assert np.all(np.isfinite(grads)), name
