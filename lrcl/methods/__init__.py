@@ -51,6 +51,11 @@ from lrcl.methods._moving_fisher import ewc_plus_plus as ewc_plus_plus
 from lrcl.methods._mup import mup_init as mup_init
 from lrcl.methods._mup import mup_multipliers as mup_multipliers
 from lrcl.methods._mup import scale_by_mup as scale_by_mup
+from lrcl.methods._orthogonal import OrthogonalState as OrthogonalState
+from lrcl.methods._orthogonal import orthogonal_gradient as orthogonal_gradient
+from lrcl.methods._output_directions import (
+  output_directions as output_directions,
+)
 from lrcl.methods._output_importance import mas_importance as mas_importance
 from lrcl.methods._rate import applied_rate as applied_rate
 from lrcl.methods._rate import (

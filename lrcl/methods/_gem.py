@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from lrcl import base
-from lrcl.methods import _cone, _quadratic, _rows, _slots
+from lrcl.methods import _cone, _quadratic, _rows, _slots, _stacked
 from lrcl.methods._gradient_projection import check_sign
 
 
@@ -133,8 +133,8 @@ def project_on_memories(
     rows = _rows.collect(specs, batch, {}, (), where)
     past = (state.seen != 0) & (jnp.arange(max_tasks) != task_id)
     references = _references(grad_fn, params, state.items, past)
-    gram = _products(references, references)
-    dots = sign * _products(references, _stack_of_one(updates))[:, 0]
+    gram = _stacked.products(references, references)
+    dots = sign * _stacked.coefficients(references, updates)
     least = jnp.asarray(margin, jnp.float32)
     weights = _cone.multipliers(gram, dots, past, least, iterations)
     updates = _add(updates, sign * weights, references)
@@ -162,29 +162,15 @@ def _references(
   return jax.lax.map(one, (jax.tree.map(split, items), past))
 
 
-def _products(a: Any, b: Any) -> jax.Array:
-  """Inner products, in float32, of two stacks of trees: `[m, n]`."""
-  flat = lambda x: _quadratic.wide(x).reshape(x.shape[0], -1)
-  exact = jax.lax.Precision.HIGHEST
-  product = lambda x, y: jnp.matmul(flat(x), flat(y).T, precision=exact)
-  return jax.tree.reduce(jnp.add, jax.tree.map(product, a, b))
-
-
-def _stack_of_one(updates: Any) -> Any:
-  return jax.tree.map(lambda u: u[None], updates)
-
-
 def _add(updates: Any, weights: jax.Array, references: Any) -> Any:
   """Adds the weighted sum of the stack `references`, if there is any."""
   some = jnp.any(weights != 0)
 
-  def leaf(update: jax.Array, r: jax.Array) -> jax.Array:
-    exact = jax.lax.Precision.HIGHEST
-    term = jnp.tensordot(weights, r, 1, precision=exact)
+  def leaf(update: jax.Array, term: jax.Array) -> jax.Array:
     moved = (_quadratic.wide(update) + term).astype(update.dtype)
     return jnp.where(some, moved, update)
 
-  return jax.tree.map(leaf, updates, references)
+  return jax.tree.map(leaf, updates, _stacked.combine(weights, references))
 
 
 def _task_slots(

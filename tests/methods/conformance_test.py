@@ -169,6 +169,9 @@ METHODS = {
   'project_on_memories': Method(
     make_projections, ('batch', 'grad_fn', 'task_id'), rate=True
   ),
+  'orthogonal_gradient': Method(
+    lambda: methods.orthogonal_gradient(4), identity=True
+  ),
   'accumulate': Method(
     lambda: methods.accumulate(make_rate(), 2), ('task_id',), rate=True
   ),
