@@ -47,7 +47,7 @@ def scale_by_mup(
   `optax.add_decayed_weights` and the rate. Then a weight shrinks by
   `rate * decay` at every width, which is what the mup package does when it
   multiplies the decay by the inverse of the rate's factor; decay in front of
-  this link would fade with the width. It has no state; cost: one pass over
+  this link would change with the width. It has no state; cost: one pass over
   the leaves whose factor is not 1.
 
   Args:
