@@ -76,6 +76,24 @@ def test_rates_of_all_branches_are_those_of_their_schedules(finished):
       assert start + len(rates) == record['step'] == record['schedule_count']
 
 
+def test_the_effective_rate_of_a_projected_row_is_that_of_its_schedule(
+  finished,
+):
+  import numpy as np
+
+  workdir, _ = finished
+  ratios = []
+  for path in workdir.glob('replay_ewc_nap/*/records.jsonl'):
+    for line in path.read_text().splitlines():
+      record = json.loads(line)
+      found = record['effective_learning_rate']
+      assert set(found) == {'Dense_0/kernel', 'Dense_1/kernel'}
+      if record['learning_rate']:
+        ratios.append(np.array(list(found.values())) / record['learning_rate'])
+  assert len(ratios) > 10 and ratios[0].shape == (2, 2)  # layers, seeds
+  np.testing.assert_allclose(ratios, [ratios[0]] * len(ratios), rtol=1e-5)
+
+
 def test_decay_and_tree_modes(finished):
   workdir, _ = finished
   done = launch(
