@@ -1,10 +1,6 @@
 """One battery for all schedules; a new schedule is one more row of `CASES`."""
 
-from collections.abc import Callable, Mapping
-import dataclasses
-import functools
-import inspect
-import json
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -14,44 +10,8 @@ import optax
 import pytest
 
 from lrcl import schedules
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-  """A schedule, what it must give, and where it may jump."""
-
-  label: str
-  fn: Callable[..., optax.Schedule]
-  kwargs: Mapping[str, Any]
-  total: int
-  golden: Mapping[int, float]
-  jumps: tuple[int, ...] = ()
-  record: Mapping[str, Any] | None = None  # kwargs, where those are not JSON
-
-  @property
-  def full_record(self) -> dict[str, Any]:
-    kwargs = self.kwargs if self.record is None else self.record
-    return {'name': self.fn.__name__, 'kwargs': dict(kwargs)}
-
-  @functools.cached_property
-  def schedule(self) -> optax.Schedule:
-    return self.fn(**self.kwargs)
-
-  @property
-  def scale(self) -> float:
-    return max(self.golden.values())
-
-  @property
-  def steps(self) -> np.ndarray:
-    return np.arange(2 * self.total + 1, dtype=np.int32)
-
-  @property
-  def probes(self) -> list[int]:
-    """A few steps that matter: around each golden one, and a stride."""
-    near = {step + d for step in self.golden for d in (-1, 0, 1)}
-    every = range(0, 2 * self.total, max(1, self.total // 10))
-    return sorted(s for s in near | set(every) if 0 <= s < 2**31)
-
+from tests.schedules import cases
+from tests.schedules.cases import Case
 
 NEOX = {
   'peak_value': 3e-4,
@@ -75,12 +35,6 @@ TRUNK = {
   'warmup_steps': 10,
   'cooldown_steps': 600,
 }
-WSD = {
-  'peak_value': 1.0,
-  'warmup_steps': 100,
-  'stable_steps': 800,
-  'decay_steps': 100,
-}
 
 
 def infinite(cooldown: str, golden: Mapping[int, float]) -> Case:
@@ -101,114 +55,6 @@ def infinite_run(cooldown: str, golden: Mapping[int, float]) -> Case:
     {**kwargs, 'total_steps': 1000, 'cooldown': cooldown},
     1000,
     {**NEOX_EDGES, **golden},
-  )
-
-
-SHAPES = {  # the values at u = .25, .5, .75, .99 and 1
-  'linear': (0.75, 0.5, 0.25, 0.01, 0.0),
-  'one_minus_sqrt': (0.5, 0.2928932, 0.1339746, 0.0050126, 0.0),
-  'cosine': (0.8535534, 0.5, 0.1464466, 0.00024672, 0.0),
-  'mirror_cosine': (0.6464466, 0.5, 0.3535534, 0.0197533, 0.0),
-  'square': (0.9375, 0.75, 0.4375, 0.0199, 0.0),
-  'exponential': (0.5623413, 0.3162278, 0.1778279, 0.1023293, 0.1),
-  'inverse': (0.3076923, 0.1818182, 0.1290323, 0.1009082, 0.1),
-}
-FAMILIES = {  # the same, and the argument
-  'half_life_profile': (
-    {'half_life': 0.25},
-    (0.5, 0.25, 0.125, 0.0642571, 0.0625),
-  ),
-  'inverse_sqrt_profile': (
-    {'timescale': 10.0},
-    (0.3335933, 0.1528113, 0.0593937, 0.0019756, 0.0),
-  ),
-  'power_profile': (
-    {'exponent': 1.5},
-    (0.875, 0.6464466, 0.3504809, 0.0149624, 0.0),
-  ),
-  'rex_profile': (
-    {'beta': 0.9},
-    (0.9677419, 0.9090909, 0.7692308, 0.0917431, 0.0),
-  ),
-  'uba_profile': (
-    {'phi': 5.0},
-    (0.6998233, 0.2857143, 0.0642217, 0.0000987, 0.0),
-  ),
-}
-SHAPES |= {name: late for name, (_, late) in FAMILIES.items()}
-
-
-def bend(argument: str, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-  """The kwarg for a shape, by its name or as a profile, and its record."""
-  if name in FAMILIES:
-    kwargs, _ = FAMILIES[name]
-    record = {argument: {'name': name, 'kwargs': kwargs}}
-    return {argument: getattr(schedules, name)(**kwargs)}, record
-  end = {'end_value': 0.1} if name in ('exponential', 'inverse') else {}
-  return {argument: name, **end}, {argument: name, **end}
-
-
-def wsd(decay: str) -> Case:
-  kwargs, record = bend('decay', decay)
-  return Case(
-    f'wsd_{decay}',
-    schedules.wsd_schedule,
-    {**WSD, **kwargs},
-    1000,
-    {0: 0.0, 50: 0.5, 100: 1.0, 899: 1.0, 900: 1.0}
-    | dict(zip((925, 950, 975, 999, 1000), SHAPES[decay], strict=True)),
-    record={**WSD, **record},
-  )
-
-
-def wsd_s(decay: str) -> Case:
-  kwargs, record = bend('decay', decay)
-  base = {'peak_value': 1.0, 'warmup_steps': 100, 'end_value': 0.0}
-  base |= {'cycle_ends': [400, 1000], 'decay_of': 'total'}
-  late = SHAPES[decay]
-  return Case(
-    f'wsd_s_{decay}',
-    schedules.wsd_s_schedule,
-    {**base, **kwargs},
-    1000,
-    {0: 0.0, 50: 0.5, 100: 1.0, 360: 1.0, 400: 1.0, 900: 1.0}
-    | dict(zip((370, 380, 390), late, strict=False))
-    | dict(zip((925, 950, 975, 999, 1000), late, strict=True)),
-    jumps=(400,),
-    record={**base, **record},
-  )
-
-
-def branch(decay: str) -> Case:
-  kwargs, record = bend('decay', decay)
-  base = {'start_step': 500, 'decay_steps': 100}
-  trunk = {'name': 'wsd_schedule', 'kwargs': WSD}
-  return Case(
-    f'branch_{decay}',
-    schedules.decay_branch,
-    {'schedule': schedules.wsd_schedule(**WSD), **base, **kwargs},
-    600,
-    {0: 0.0, 50: 0.5, 100: 1.0, 500: 1.0}
-    | dict(zip((525, 550, 575, 599, 600), SHAPES[decay], strict=True)),
-    record={'schedule': trunk, **base, **record},
-  )
-
-
-def infinite_profile(name: str) -> Case:
-  """From 1 to a half in 100 steps; what a profile leaves over is a jump."""
-  kwargs, record = bend('cooldown', name)
-  base = {'peak_value': 1.0, 'constant_value': 0.5}
-  base |= {'warmup_steps': 100, 'cooldown_steps': 100}
-  late = [0.5 + 0.5 * part for part in SHAPES[name][:4]]
-  return Case(
-    f'infinite_{name}',
-    schedules.infinite_schedule,
-    {**base, **kwargs},
-    300,
-    {0: 0.0, 50: 0.5, 100: 1.0, 200: 0.5, 300: 0.5}
-    | dict(zip((125, 150, 175, 199), late, strict=True)),
-    jumps=(200,) if SHAPES[name][-1] else (),
-    record={**base, **record},
   )
 
 
@@ -239,10 +85,6 @@ def refined(norms: list[float], power: int, *golden: float) -> Case:
 
 
 CASES = [
-  *(wsd(decay) for decay in SHAPES),
-  *(wsd_s(decay) for decay in SHAPES),
-  *(branch(decay) for decay in SHAPES),
-  *(infinite_profile(name) for name in FAMILIES),
   Case(
     'linear_to_zero',
     schedules.wsd_schedule,
@@ -552,42 +394,14 @@ each_case = pytest.mark.parametrize(
 )
 
 
-def over(schedule: optax.Schedule, steps: Any) -> np.ndarray:
-  """The schedule over many steps, under jit and vmap."""
-  return np.asarray(jax.jit(jax.vmap(schedule))(jnp.asarray(steps)))
-
-
 @each_case
 def test_golden_values(case):
-  steps, want = np.array(list(case.golden)), list(case.golden.values())
-  got = over(case.schedule, steps)
-  np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-7 * case.scale)
-
-
-@each_case
-def test_finite_and_not_negative(case):
-  values = over(case.schedule, case.steps)
-  assert values.dtype == np.float32
-  assert np.all(np.isfinite(values)) and np.all(values >= 0)
+  cases.check_golden(case)
 
 
 @each_case
 def test_eager_jit_vmap_and_scan_give_the_same_bits(case):
-  values = over(case.schedule, case.steps)
-  jitted = jax.jit(case.schedule)
-  carry = lambda count, _: (count + 1, case.schedule(count))
-  count = jnp.zeros([], jnp.int32)
-  scanned = jax.jit(
-    lambda: jax.lax.scan(carry, count, length=case.steps.size)[1]
-  )()
-  np.testing.assert_array_equal(values, scanned)
-  np.testing.assert_array_equal(values, case.schedule(case.steps))
-  for step in case.probes:
-    eager, traced = case.schedule(step), jitted(step)
-    assert eager.shape == () and eager.dtype == jnp.float32
-    np.testing.assert_array_equal(eager, traced)
-    if step < case.steps.size:
-      np.testing.assert_array_equal(eager, values[step])
+  cases.check_bits(case)
 
 
 @each_case
@@ -603,57 +417,14 @@ def test_every_kind_of_step(case):
 
 @each_case
 def test_no_jump_that_is_not_declared(case):
-  edges = case.steps[1:].astype(np.float32)
-  rise = over(case.schedule, edges) - over(case.schedule, edges - 1e-3)
-  jumps = edges[np.abs(rise) > 0.01 * case.scale]
-  np.testing.assert_array_equal(jumps, case.jumps)
-
-
-VALUE = float | jax.Array
-
-
-def values_of(record: Mapping[str, Any], path: str = '') -> dict[str, float]:
-  """All that may be traced in a record and in those within it, by path."""
-  fn = getattr(schedules, record['name'])
-  values = {}
-  for name, parameter in inspect.signature(fn).parameters.items():
-    value = record['kwargs'].get(name, parameter.default)
-    if isinstance(value, Mapping):
-      values |= values_of(value, f'{path}{name}/')
-    elif parameter.annotation in (VALUE, VALUE | None) and value is not None:
-      values[f'{path}{name}'] = value
-  return values
-
-
-def with_values(record: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
-  """The record with other values."""
-  kwargs = dict(record['kwargs'])
-  for path, value in values.items():
-    name, *rest = path.split('/', 1)
-    if rest:
-      kwargs[name] = with_values(kwargs[name], {rest[0]: value})
-    else:
-      kwargs[name] = value
-  return {'name': record['name'], 'kwargs': kwargs}
+  cases.check_jumps(case)
 
 
 @each_case
 def test_gradients_by_all_that_may_be_traced_are_finite(case):
-  values = values_of(case.full_record)
-  if not values:
+  if not cases.values_of(case.full_record):
     pytest.skip('its numbers are static')
-
-  def at(values, step):
-    return schedules.build_schedule(with_values(case.full_record, values))(step)
-
-  grads = jax.value_and_grad(at)
-  got, grads = jax.jit(jax.vmap(grads, (None, 0)))(values, case.steps)
-  want = over(case.schedule, case.steps)
-  np.testing.assert_allclose(got, want, rtol=2e-6, atol=1e-7 * case.scale)
-  for name, grad in grads.items():
-    assert np.all(np.isfinite(grad)), name
-    assert name.endswith('_value') or np.any(grad != 0), name
-  assert any(np.any(grad != 0) for grad in grads.values())
+  cases.check_gradients(case)
 
 
 @each_case
@@ -666,8 +437,7 @@ def test_traced_values_give_the_same_within_rounding(case):
     return jax.vmap(case.fn(**rest, **values))(steps)
 
   got = traced({n: case.kwargs[n] for n in names}, case.steps)
-  want = over(case.schedule, case.steps)
-  np.testing.assert_allclose(got, want, rtol=3e-7, atol=0)
+  np.testing.assert_allclose(got, case.values, rtol=3e-7, atol=0)
 
 
 @each_case
@@ -691,7 +461,4 @@ def test_optax_takes_it(case):
 
 @each_case
 def test_its_record_builds_it(case):
-  full = schedules.describe_schedule(case.full_record)
-  assert schedules.describe_schedule(full) == full
-  built = schedules.build_schedule(json.loads(json.dumps(full)))
-  np.testing.assert_array_equal(built(case.steps), case.schedule(case.steps))
+  cases.check_record(case)
