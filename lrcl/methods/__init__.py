@@ -18,6 +18,9 @@ from lrcl.methods._consolidate import (
 from lrcl.methods._consolidate import (
   consolidate_at_task_change as consolidate_at_task_change,
 )
+from lrcl.methods._distillation import (
+  add_distillation_on_memory as add_distillation_on_memory,
+)
 from lrcl.methods._fedhyper import FedHyperState as FedHyperState
 from lrcl.methods._fedhyper import (
   scale_by_fedhyper_global as scale_by_fedhyper_global,
@@ -66,6 +69,8 @@ from lrcl.methods._replay_rate import ReplayRateState as ReplayRateState
 from lrcl.methods._replay_rate import (
   scale_by_replay_rate as scale_by_replay_rate,
 )
+from lrcl.methods._retrieval import map_memory as map_memory
+from lrcl.methods._retrieval import retrieve_interfered as retrieve_interfered
 from lrcl.methods._riemannian_walk import (
   RiemannianWalkState as RiemannianWalkState,
 )

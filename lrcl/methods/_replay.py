@@ -71,17 +71,23 @@ def add_memory_gradient(
     del extra_args
     if params is None:
       raise ValueError('add_memory_gradient: pass params to update.')
-
-    def add(update: jax.Array, gradient: jax.Array) -> jax.Array:
-      dtype = update.dtype if update.dtype.itemsize > 2 else jnp.float32
-      term = jnp.asarray(weight, dtype) * gradient.astype(dtype)
-      # Not ready * term: the gradient on an empty memory may be NaN.
-      term = jnp.where(memory_ready, term, jnp.zeros_like(term))
-      return (update.astype(dtype) + term).astype(update.dtype)
-
-    return jax.tree.map(add, updates, grad_fn(params, memory)), state
+    gradient = grad_fn(params, memory)
+    return add_term(updates, weight, gradient, memory_ready), state
 
   update_fn: Any = add_memory_gradient_update
   return optax.GradientTransformationExtraArgs(
     optax.init_empty_state, update_fn
   )
+
+
+def add_term(updates: Any, weight: Any, gradient: Any, ready: Any) -> Any:
+  """Adds `weight * gradient` where `ready` holds; dtypes are kept."""
+
+  def add(update: jax.Array, gradient: jax.Array) -> jax.Array:
+    dtype = update.dtype if update.dtype.itemsize > 2 else jnp.float32
+    term = jnp.asarray(weight, dtype) * gradient.astype(dtype)
+    # Not ready * term: the gradient on an empty memory may be NaN.
+    term = jnp.where(ready, term, jnp.zeros_like(term))
+    return (update.astype(dtype) + term).astype(update.dtype)
+
+  return jax.tree.map(add, updates, gradient)

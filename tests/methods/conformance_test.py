@@ -120,6 +120,32 @@ def make_projections() -> optax.GradientTransformation:
   return optax.chain(make_rate(), project)
 
 
+def make_dark_replay() -> optax.GradientTransformation:
+  """DER++ with independent draws; logits are kept in float32."""
+  logits = jax.ShapeDtypeStruct((8, problem.CLASSES), jnp.float32)
+  part = lambda start: (
+    lambda memory: jax.tree.map(lambda x: x[start : start + 4], memory)
+  )
+  distil = methods.add_distillation_on_memory(problem.apply_fn, 0.5)
+  replay = methods.add_memory_gradient(0.5)
+  inner = optax.chain(
+    methods.map_memory(distil, part(0)), methods.map_memory(replay, part(4))
+  )
+  example = {**EXAMPLE, 'logits': logits}
+  tx = with_memory(inner, example=example, batch_size=8, store=('logits',))
+
+  def update_fn(updates, state, params=None, *, logits, **extra_args):
+    logits = logits.astype(jnp.float32)
+    return tx.update(updates, state, params, logits=logits, **extra_args)
+
+  return optax.GradientTransformationExtraArgs(tx.init, update_fn)
+
+
+def make_retrieval() -> optax.GradientTransformation:
+  inner = optax.chain(methods.add_memory_gradient(), make_rate())
+  return with_memory(methods.retrieve_interfered(inner, 4), batch_size=8)
+
+
 METHODS = {
   'scale_by_schedule_value': Method(make_rate, ('task_id',), rate=True),
   'add_l2_anchor': Method(lambda: methods.add_l2_anchor(0.5), identity=True),
@@ -171,6 +197,12 @@ METHODS = {
   ),
   'orthogonal_gradient': Method(
     lambda: methods.orthogonal_gradient(4), identity=True
+  ),
+  'add_distillation_on_memory': Method(
+    make_dark_replay, ('batch', 'grad_fn', 'logits')
+  ),
+  'retrieve_interfered': Method(
+    make_retrieval, ('batch', 'grad_fn', 'value_fn', 'task_id'), rate=True
   ),
   'accumulate': Method(
     lambda: methods.accumulate(make_rate(), 2), ('task_id',), rate=True
