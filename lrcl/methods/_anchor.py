@@ -94,12 +94,14 @@ def add_l2_anchor(
   half has `strength` twice its constant. Before the first call of
   `lrcl.methods.consolidate` it is the identity; each call moves the anchor to
   the parameters of that moment. A call right after `init` therefore gives
-  L2-init, a call at each task's end gives L2 to the last task.
+  L2-init, a call at each task's end gives L2 to the last task;
+  `consolidate_at_init` and `consolidate_at_task_change` make these calls.
 
   Place in the chain: first, before clipping and preconditioner, where it is
   exactly a term of the loss; between preconditioner and learning rate it is
-  the decoupled form, another method. Cost: one float32 copy of the selected
-  parameters, one pass over them a step.
+  the decoupled form, another method; `with_l2_anchor` has an implicit form,
+  which cannot overshoot. Cost: one float32 copy of the selected parameters, one
+  pass over them a step.
 
   Args:
     strength: factor of the penalty, at least 0; may be traced.
@@ -153,13 +155,14 @@ def add_ewc_penalty(
   of Kirkpatrick et al. and of van de Ven's code; it is twice the lambda of
   code that leaves the half out (Mammoth's online EWC). Schwarz et al.
   multiply the kept importance by gamma once more in the penalty: here the
-  decay is applied once, at consolidation. EWC++ corresponds to a Fisher that
-  is a moving average.
+  decay is applied once, at consolidation. `mas_importance` in place of the
+  Fisher makes it memory-aware synapses; `ewc_plus_plus` needs no look back.
 
   The state has a fixed size, however many tasks there are; by default one
   quadratic stands for the sum of all of them, exactly. Plain SGD diverges
-  where `strength * learning_rate * max(F) > 2`: clip the Fisher then. The
-  head of a network that still grows classes is best masked out.
+  where `strength * learning_rate * max(F) > 2`: take the implicit form of
+  `with_ewc_penalty` then, or clip the Fisher. The head of a network that still
+  grows classes is best masked out.
 
   Place in the chain: first, before clipping and preconditioner: there it is
   exactly the gradient of (loss + penalty). After Adam it is another method.

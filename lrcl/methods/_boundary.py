@@ -27,21 +27,29 @@ def begins(task_id: Any, last: jax.Array) -> jax.Array:
 
 
 def run_if(
-  flag: jax.Array, fn: Callable[[Carry], Carry], carry: Carry
+  flag: jax.Array, fn: Callable[..., Carry], carry: Carry, *reads: Any
 ) -> Carry:
-  """Applies `fn` to `carry` where `flag` holds.
+  """Gives `fn(carry, *reads)` where `flag` holds, and `carry` elsewhere.
 
   A loop of one turn or none: XLA updates in place what a loop carries, while
   it copies what the idle branch of a `lax.cond` returns, at every step. Mapped
   over seeds, the loop is skipped unless one of them needs it.
   """
-  turns = flag.astype(jnp.int32)
-  return jax.lax.fori_loop(0, turns, lambda _, carry: fn(carry), carry)
+
+  def turn(number, carry):
+    # Held together with the number of the turn, or XLA would compute in front
+    # of the loop, and so always, what no turn changes.
+    _, carry, inputs = jax.lax.optimization_barrier((number, carry, reads))
+    return fn(carry, *inputs)
+
+  return jax.lax.fori_loop(0, flag.astype(jnp.int32), turn, carry)
 
 
-def run_alone(flag: jax.Array, fn: Callable[[Any], Any], state: Any) -> Any:
+def run_alone(
+  flag: jax.Array, fn: Callable[..., Any], state: Any, *reads: Any
+) -> Any:
   """`run_if` on a state without its `inner_state`, which is left alone."""
-  done = run_if(flag, fn, state._replace(inner_state=()))
+  done = run_if(flag, fn, state._replace(inner_state=()), *reads)
   return done._replace(inner_state=state.inner_state)
 
 
@@ -53,6 +61,6 @@ def enter(state: Any, params: Any, task_id: Any) -> Any:
     params: the parameters before the update.
     task_id: the task of the update.
   """
-  end = lambda state: state.consolidate(params)
-  state = run_alone(begins(task_id, state.task_id), end, state)
+  ends = begins(task_id, state.task_id)
+  state = run_alone(ends, lambda s, p: s.consolidate(p), state, params)
   return state._replace(task_id=jnp.asarray(task_id, jnp.int32))

@@ -158,8 +158,7 @@ def consolidate_at_task_change(
 
   def task_update(updates, state, params=None, *, task_id, **extra_args):
     ends = _boundary.begins(task_id, state.task_id)
-    end = lambda inner_state: consolidate(inner_state, params)
-    inner_state = _boundary.run_if(ends, end, state.inner_state)
+    inner_state = _boundary.run_if(ends, consolidate, state.inner_state, params)
     extra_args['task_id'] = task_id
     updates, inner_state = inner.update(
       updates, inner_state, params, **extra_args

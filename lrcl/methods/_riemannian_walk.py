@@ -71,8 +71,8 @@ class RiemannianWalkState(NamedTuple):
   ) -> 'RiemannianWalkState':
     """Ends a task at `params`; does nothing if no update was made in it."""
     del kwargs
-    end = lambda state: state.close_window(params)._end_task(params)
-    return _boundary.run_alone(self.count > 0, end, self)
+    end = lambda state, params: state.close_window(params)._end_task(params)
+    return _boundary.run_alone(self.count > 0, end, self, params)
 
   def _end_task(self, params: base.Params) -> 'RiemannianWalkState':
     """Averages the scores and makes the penalty of all tasks so far."""
@@ -191,8 +191,8 @@ def riemannian_walk(
 
   def enter(state, params, task_id):
     state = _boundary.enter(state, params, task_id)
-    close = lambda state: state.close_window(params)
-    return _boundary.run_alone(state.count >= every, close, state)
+    close = lambda state, params: state.close_window(params)
+    return _boundary.run_alone(state.count >= every, close, state, params)
 
   def observe(state, gradient, step, first):
     return state._replace(

@@ -103,9 +103,10 @@ def with_ewc_penalty(
     between preconditioner and rate.
   * `'implicit'`: the step ends at
     :math:`(\theta + u + \eta k \theta^*) / (1 + \eta k)`, the proximal step
-    of the same penalty. It is the decoupled form to first order in
-    :math:`\eta k`, and it cannot overshoot: where the other two diverge under
-    SGD, at :math:`\eta k > 2`, it moves to the anchor and stays there.
+    of the same penalty. To first order in :math:`\eta` it is the decoupled
+    form, and it cannot overshoot: under SGD the other two diverge where
+    :math:`\eta k > 2`; this one converges, to the minimum of loss and penalty,
+    however large :math:`k` is.
 
   The rate is read from the state of the link that applied it (see
   `applied_rate`), so there is one clock: schedules with a state, rates that

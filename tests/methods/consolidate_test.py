@@ -110,3 +110,38 @@ def test_donation_of_the_whole_state():
 def test_missing_fisher_is_one_clear_error():
   with pytest.raises(TypeError, match='fisher is missing'):
     methods.consolidate(inner().init(START), END)
+
+
+def test_at_init_holds_where_the_run_began():
+  start = jnp.array([1.0, 2.0])
+  tx = methods.consolidate_at_init(methods.add_l2_anchor(0.5))
+  state = jax.jit(tx.init)(start)
+  plain = methods.add_l2_anchor(0.5).init(start)
+  assert jax.tree.structure(state) == jax.tree.structure(plain)
+  updates, _ = tx.update(jnp.zeros(2), state, start + 4.0)
+  np.testing.assert_array_equal(updates, jnp.full(2, 2.0))
+
+
+def test_at_task_change_moves_the_anchor_once_a_task():
+  """The same as a call from outside at each end of a task."""
+  tx = methods.consolidate_at_task_change(methods.add_l2_anchor(0.5))
+  by_hand = methods.add_l2_anchor(0.5)
+  state, other = tx.init(jnp.zeros(2)), by_hand.init(jnp.zeros(2))
+  update, last = jax.jit(tx.update), 3
+  for i, task in enumerate((3, 3, 4, 4, 3)):
+    params = jnp.array([1.0, -2.0]) * i
+    if task != last:
+      other = methods.consolidate(other, params)
+    last = task
+    updates, state = update(jnp.ones(2), state, params, task_id=jnp.int32(task))
+    expected, other = by_hand.update(jnp.ones(2), other, params)
+    np.testing.assert_array_equal(updates, expected)
+    np.testing.assert_array_equal(state.inner_state.anchor, other.anchor)
+  assert np.all(np.isfinite(other.anchor))
+
+
+def test_at_task_change_cannot_look_at_data():
+  tx = methods.consolidate_at_task_change(methods.add_ewc_penalty(0.5))
+  state = tx.init(jnp.zeros(2))
+  with pytest.raises(TypeError, match='fisher is missing'):
+    tx.update(jnp.zeros(2), state, jnp.zeros(2), task_id=0)

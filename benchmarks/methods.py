@@ -1,0 +1,237 @@
+"""CPU time of a step of each method over that of the bare optimizer.
+
+python -m benchmarks.methods [--data_dir=DIR] [--repeats=9] [--only=ewc]
+
+One row per method: MLP 784-400-400-10, batch 128, SGD (the setting `std` of
+benchmarks/problem.py; random images of that shape where Fashion-MNIST is not
+there). Every method has consolidated before the clock starts, so its penalty
+is at work, and the stream has five tasks, so that what happens at a change of
+task is in the time. A look back at a task's data is not, since it is no step;
+the lines below the table give it apart.
+
+Each ratio is that of the medians over repeats of runs through `train_stream`,
+interleaved A/B/A/B in one process on one thread, warm. Wanted are at most 1.3
+for penalties and projections, and 2.2 for replay with as many stored rows as
+the batch has. A method of one's own is one more row of `ROWS`.
+"""
+
+# isort: skip_file
+from collections.abc import Callable
+import dataclasses
+import functools
+import statistics
+import time
+from typing import Any
+
+from absl import app, flags
+
+from benchmarks import one_thread  # noqa: F401  before jax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from benchmarks import problem
+from lrcl import methods, models, streams, training
+
+_DATA_DIR = flags.DEFINE_string('data_dir', None, 'Where TFDS data sets are.')
+_REPEATS = flags.DEFINE_integer('repeats', 9, 'Runs of each, interleaved.')
+_STEPS = flags.DEFINE_integer('steps_per_task', 40, 'Steps in each task.')
+_ONLY = flags.DEFINE_string('only', '', 'Only rows whose label contains this.')
+
+SETTING = problem.SETTINGS[0]
+PENALTY, REPLAY = 1.3, 2.2
+S = 1e-3  # a strength at which no form diverges; time does not depend on it
+
+
+def rate():
+  return methods.scale_by_schedule_value(SETTING.rate)
+
+
+def replay(stream, *links):
+  """`links` in front of the rate, all of it with a memory."""
+  return methods.with_memory(
+    optax.chain(*links, rate()),
+    problem.CAPACITY,
+    stream.batch_spec,
+    SETTING.batch_size,
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """One method.
+
+  Attributes:
+    make: makes the whole chain, rate included, for a stream.
+    wanted: the ratio that it should not exceed.
+    bare: what it is compared with, where that is not the rate alone.
+  """
+
+  make: Callable[[streams.Stream], optax.GradientTransformation]
+  wanted: float = PENALTY
+  bare: Callable[[], optax.GradientTransformation] = rate
+
+
+def adam():
+  return optax.chain(optax.scale_by_adam(), rate())
+
+
+ROWS = {
+  'add_l2_anchor': Row(lambda _: optax.chain(methods.add_l2_anchor(S), rate())),
+  'add_l2_anchor, at each task': Row(
+    lambda _: optax.chain(
+      methods.consolidate_at_task_change(methods.add_l2_anchor(S)), rate()
+    )
+  ),
+  'with_l2_anchor, implicit': Row(lambda _: methods.with_l2_anchor(rate(), S)),
+  'add_ewc_penalty': Row(
+    lambda _: optax.chain(methods.add_ewc_penalty(S), rate())
+  ),
+  'add_ewc_penalty, Adam': Row(
+    lambda _: optax.chain(methods.add_ewc_penalty(S), adam()), bare=adam
+  ),
+  'with_ewc_penalty, decoupled': Row(
+    lambda _: methods.with_ewc_penalty(rate(), S, form='decoupled')
+  ),
+  'with_ewc_penalty, implicit': Row(
+    lambda _: methods.with_ewc_penalty(rate(), S)
+  ),
+  'synaptic_intelligence': Row(
+    lambda _: methods.synaptic_intelligence(rate(), S)
+  ),
+  'synaptic_intelligence, implicit': Row(
+    lambda _: methods.synaptic_intelligence(rate(), S, form='implicit')
+  ),
+  'ewc_plus_plus': Row(lambda _: methods.ewc_plus_plus(rate(), S)),
+  'riemannian_walk': Row(lambda _: methods.riemannian_walk(rate(), S)),
+  'normalize_and_project': Row(
+    lambda _: optax.chain(rate(), methods.normalize_and_project())
+  ),
+  'add_memory_gradient': Row(
+    lambda stream: replay(stream, methods.add_memory_gradient()), REPLAY
+  ),
+}
+
+
+def load():
+  """Fashion-MNIST's training data, or random images of its shape."""
+  try:
+    name, train, _ = problem.load(_DATA_DIR.value)
+    return name, train
+  except SystemExit:
+    rng = np.random.default_rng(0)
+    rows = 10 * SETTING.batch_size * _STEPS.value
+    inputs = rng.integers(0, 256, (rows, 28, 28, 1), np.uint8)
+    labels = np.arange(rows, dtype=np.int32) % 10
+    return 'random images', {'inputs': inputs, 'labels': labels}
+
+
+def make_stream(train):
+  stream = streams.split(
+    train,
+    num_tasks=problem.TASKS,
+    batch_size=SETTING.batch_size,
+    steps_per_task=_STEPS.value,
+    transform=problem.normalize,
+  )
+  source: Any = stream.source
+  source = {name: jnp.asarray(column) for name, column in source.items()}
+  return dataclasses.replace(stream, source=source)
+
+
+def make_model():
+  widths = (SETTING.width, SETTING.width)
+  module = models.MLP(widths, 10, initializer='uniform')
+  return models.from_module(module, jnp.zeros((1, 784)))
+
+
+def make_run(stream, model, tx):
+  """A function that trains all tasks, and what a step of it costs."""
+  init_fn, apply_fn = model
+  learner = training.Learner(tx, apply_fn)
+  state = training.create_state(init_fn, tx, jax.random.key(0))
+  fisher = jax.tree.map(jnp.ones_like, state.params)
+  opt_state = methods.consolidate(state.opt_state, state.params, fisher=fisher)
+  state = jax.block_until_ready(state._replace(opt_state=opt_state))
+
+  def run():
+    end, _ = training.train_stream(learner, state, stream)
+    jax.block_until_ready(end)
+
+  return run, training.step_cost(learner, state, stream)
+
+
+def seconds(run) -> float:
+  began = time.process_time()
+  run()
+  return time.process_time() - began
+
+
+def medians(*runs) -> list[float]:
+  """Of interleaved repeats, after one that compiles."""
+  for run in runs:
+    run()
+  times = [[seconds(run) for run in runs] for _ in range(_REPEATS.value)]
+  return [statistics.median(spent) for spent in zip(*times, strict=True)]
+
+
+def measure(label, row, stream, model) -> bool:
+  """Prints one line; returns whether the ratio is within what is wanted."""
+  bare, _ = make_run(stream, model, row.bare())
+  run, cost = make_run(stream, model, row.make(stream))
+  base, ours = medians(bare, run)
+  print(
+    f'{label:32}{ours / base:6.2f}{row.wanted:7.1f}'
+    f'{1e3 * ours / stream.num_steps:8.2f} ms'
+    f'{cost["gradient_evaluations"]:10.1f}'
+    f'{cost["stored_bytes"] / 1e6:9.2f} MB',
+    flush=True,
+  )
+  return ours <= row.wanted * base
+
+
+PASSES = {
+  'fisher_diagonal, empirical': functools.partial(
+    methods.fisher_diagonal, estimator='empirical'
+  ),
+  'fisher_diagonal, exact': methods.fisher_diagonal,
+  'mas_importance': methods.mas_importance,
+}
+
+
+def measure_passes(stream, model) -> None:
+  """Prints what a look back costs, in steps over as many examples."""
+  init_fn, apply_fn = model
+  params, _ = init_fn(jax.random.key(0))
+  shape = (_STEPS.value, SETTING.batch_size)
+  key = jax.random.key(1)
+  batches = {
+    'inputs': jax.random.normal(key, (*shape, 784)),
+    'labels': jax.random.randint(key, shape, 0, 10),
+    'weight': jnp.ones(shape),
+  }
+  bare, _ = make_run(stream, model, rate())
+  for label, importance in PASSES.items():
+    look = lambda f=importance: jax.block_until_ready(
+      f(apply_fn, params, batches)
+    )
+    base, ours = medians(bare, look)
+    print(f'{label:32}{ours / base * problem.TASKS:6.2f}', flush=True)
+
+
+def main(argv: list[str]) -> None:
+  del argv
+  name, train = load()
+  stream, model = make_stream(train), make_model()
+  print(f'{name}; one thread; medians of {_REPEATS.value}')
+  print(f'{"":32} ratio wanted   a step   gradients    state')
+  rows = {k: v for k, v in ROWS.items() if _ONLY.value in k}
+  good = [measure(k, row, stream, model) for k, row in rows.items()]
+  print('one look back at a task, in steps of the bare optimizer over it')
+  measure_passes(stream, model)
+  print(f'{sum(good)} of {len(good)} within what is wanted')
+
+
+if __name__ == '__main__':
+  app.run(main)
