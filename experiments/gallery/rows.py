@@ -2,6 +2,7 @@
 
 from experiments.gallery.row import make_row as row
 from experiments.gallery.row import record
+from experiments.gallery.rows_budgets import BUDGETS
 from experiments.gallery.rows_scalars import SCALARS
 from experiments.gallery.rows_tasks import INFINITE, TASKS
 
@@ -43,6 +44,9 @@ STEPS = {
       'decay': (
         record('power_profile', exponent=1.5),
         record('half_life_profile', half_life=0.25),
+        record('inverse_sqrt_profile', timescale=10.0),
+        record('rex_profile', beta=0.5),
+        record('uba_profile', phi=5.0),
       )
     },
   ),
@@ -65,7 +69,7 @@ STEPS = {
 }
 """Functions of the step of one run."""
 
-ROWS = {**STEPS, **TASKS, **SCALARS}
+ROWS = {**STEPS, **BUDGETS, **TASKS, **SCALARS}
 """The plots by name, in the order of the page.
 
 The name of a row is that of its schedule, and a word more where a schedule has

@@ -77,9 +77,9 @@ def _make(fed: tuple[str, jax.Array]) -> tuple[str, jax.Array]:
 
 def _costs(frames: jax.Array, horizon: int = 10) -> jax.Array:
   """Distances of an agent that follows its expert for so many frames."""
-  expert = jnp.arange(horizon, dtype=jnp.float32)
-  agent = jnp.where(expert < frames, expert, 0.0)
-  return jnp.abs(agent[:, None] - expert[None])
+  expert = jnp.arange(horizon)
+  agent = jnp.where(expert < frames, expert, 0)
+  return jnp.abs(agent[:, None] - expert[None]).astype(jnp.float32)
 
 
 def format_values(drawn: Mapping[str, Mapping[str, np.ndarray]]) -> str:
