@@ -2,13 +2,23 @@
 
 from lrcl.models._bridge import InitFn as InitFn
 from lrcl.models._bridge import from_module as from_module
+from lrcl.models._class_means import NearestMeanState as NearestMeanState
+from lrcl.models._class_means import StreamingLDAState as StreamingLDAState
+from lrcl.models._class_means import nearest_class_mean as nearest_class_mean
+from lrcl.models._class_means import streaming_lda as streaming_lda
 from lrcl.models._convolution import CNN as CNN
 from lrcl.models._convolution import Conv as Conv
 from lrcl.models._convolution import conv_same as conv_same
 from lrcl.models._convolution import max_pool as max_pool
+from lrcl.models._heads import CosineDotHead as CosineDotHead
+from lrcl.models._heads import CosineHead as CosineHead
 from lrcl.models._layers import standardize as standardize
 from lrcl.models._masks import nap_mask as nap_mask
 from lrcl.models._networks import MLP as MLP
 from lrcl.models._nnx import from_nnx as from_nnx
+from lrcl.models._ridge import RidgeState as RidgeState
+from lrcl.models._ridge import analytic_ridge as analytic_ridge
+from lrcl.models._streaming import StreamingHead as StreamingHead
+from lrcl.models._streaming import grow_classes as grow_classes
 from lrcl.models._transformer import GPT as GPT
 from lrcl.models._transformer import Block as Block
