@@ -8,6 +8,9 @@ from lrcl.methods._anchor import add_ewc_penalty as add_ewc_penalty
 from lrcl.methods._anchor import add_l2_anchor as add_l2_anchor
 from lrcl.methods._cdat import CdatState as CdatState
 from lrcl.methods._cdat import scale_by_cdat as scale_by_cdat
+from lrcl.methods._class_balanced import (
+  class_balanced_policy as class_balanced_policy,
+)
 from lrcl.methods._consolidate import (
   ConsolidateAtTaskChangeState as ConsolidateAtTaskChangeState,
 )
@@ -37,6 +40,7 @@ from lrcl.methods._fedhyper_client import (
 from lrcl.methods._fisher import fisher_diagonal as fisher_diagonal
 from lrcl.methods._gem import TaskMemoriesState as TaskMemoriesState
 from lrcl.methods._gem import project_on_memories as project_on_memories
+from lrcl.methods._gradient_diversity import gss_policy as gss_policy
 from lrcl.methods._gradient_projection import (
   project_on_memory as project_on_memory,
 )
@@ -46,6 +50,7 @@ from lrcl.methods._hypergradient import (
 from lrcl.methods._hypergradient import (
   scale_by_hypergradient as scale_by_hypergradient,
 )
+from lrcl.methods._importance import importance_policy as importance_policy
 from lrcl.methods._memory import MemoryState as MemoryState
 from lrcl.methods._memory import WithMemoryState as WithMemoryState
 from lrcl.methods._memory import with_memory as with_memory
@@ -60,6 +65,8 @@ from lrcl.methods._output_directions import (
   output_directions as output_directions,
 )
 from lrcl.methods._output_importance import mas_importance as mas_importance
+from lrcl.methods._policy import MemoryOffer as MemoryOffer
+from lrcl.methods._policy import MemoryPolicy as MemoryPolicy
 from lrcl.methods._rate import applied_rate as applied_rate
 from lrcl.methods._rate import (
   scale_by_schedule_value as scale_by_schedule_value,

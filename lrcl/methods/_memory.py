@@ -10,24 +10,13 @@ from jax.sharding import NamedSharding
 import optax
 
 from lrcl import base
-from lrcl.methods import _reservoir, _rows, _slots
-
-
-class MemoryState(NamedTuple):
-  """The memory itself. A file format: checkpoints hold these four fields.
-
-  Attributes:
-    items: dict of arrays `[capacity, ...]`, one for each field of a batch and
-      each stored extra arg; zeros where nothing is stored yet.
-    seen: int32 scalar, how many examples were offered; padding does not count.
-    key: typed PRNG key of the next draw.
-    aux: what a policy keeps besides; `()` for the reservoir.
-  """
-
-  items: dict[str, Any]
-  seen: jax.Array
-  key: jax.Array
-  aux: Any
+from lrcl.methods import _policy, _random, _rows, _slots
+from lrcl.methods._class_balanced import class_balanced_policy
+from lrcl.methods._gradient_diversity import gss_policy
+from lrcl.methods._importance import importance_policy
+from lrcl.methods._policy import MemoryOffer, MemoryPolicy, MemoryState
+from lrcl.methods._reservoir import reservoir_policy
+from lrcl.methods._ring import ring_policy
 
 
 class WithMemoryState(NamedTuple):
@@ -43,7 +32,7 @@ def with_memory(
   example: Mapping[str, Any],
   batch_size: int,
   *,
-  policy: str = 'reservoir',
+  policy: str | MemoryPolicy = 'reservoir',
   store: tuple[str, ...] = (),
   seed: int | jax.Array = 0,
   sharding: NamedSharding | None = None,
@@ -58,10 +47,16 @@ def with_memory(
   the `weight` and `task` of its rows, plus the stored extra args under their
   names. While it is empty its rows are zeros, of weight 0.
 
-  The policy `'reservoir'` is algorithm R: at any time every example offered so
-  far is in the memory with the same probability. Rows of weight 0 are padding,
-  neither stored nor counted. Counting stops near 2**31 examples; from there on
-  the memory slowly forgets.
+  Which rows stay is the policy's business. Under each of them every row is
+  stored while there is room, and rows of weight 0 are padding, neither stored
+  nor counted. Counting stops near 2**31 examples.
+
+  * `'reservoir'` is algorithm R: at any time every example offered so far is in
+    the memory with the same probability.
+  * `'ring'` keeps the newest rows.
+  * `'class_balanced'` gives each class its share: `class_balanced_policy`.
+  * `'gss'` keeps rows whose gradients differ: `gss_policy`.
+  * `'importance'` drops the rows that help least: `importance_policy`.
 
   Place in the chain: around all of it, outside `accumulate`. Cost: the bytes of
   the items, and per step some small operations on rows, not on the whole
@@ -78,7 +73,7 @@ def with_memory(
     example: a batch with the fields of `store` added, arrays or
       `jax.ShapeDtypeStruct`s `[batch, ...]`. Only shapes and dtypes are read.
     batch_size: how many rows are drawn at each step.
-    policy: which items stay; `'reservoir'`.
+    policy: which items stay: a name from the list above, or a `MemoryPolicy`.
     store: extra args to keep with each row, such as `('logits',)`; they need
       the same leading axis as the batch.
     seed: seed of the memory's own random numbers.
@@ -87,13 +82,14 @@ def with_memory(
       without being told so may cost a reduction of all of it at each step.
 
   Returns:
-    A transformation that needs the extra arg `batch`, those in `store`, and
-    those that `inner` needs besides `memory` and `memory_ready`.
+    A transformation that needs the extra arg `batch`, those in `store`, those
+    of the policy, and those that `inner` needs besides `memory` and
+    `memory_ready`.
 
   Raises:
-    ValueError: if a size is below 1, the policy is unknown, a field of `store`
-      is missing from `example`, or, when a step is traced, the batch does not
-      look like `example`.
+    ValueError: if a size is below 1, the policy is unknown or needs a field
+      that `example` does not have, a field of `store` is missing from
+      `example`, or, when a step is traced, the batch does not look like it.
 
   Example:
     >>> batch = {'inputs': jnp.ones((2, 3)), 'weight': jnp.ones(2)}
@@ -111,15 +107,17 @@ def with_memory(
   """
   _check_size('capacity', capacity)
   _check_size('batch_size', batch_size)
-  choose_slots = _policy(policy)
+  rule = _find_policy(policy)
   specs = _rows.specs(example, store)
+  jax.eval_shape(lambda: rule.init(specs, capacity, batch_size))  # raises now
   inner = optax.with_extra_args_support(inner)
 
   def init_fn(params: Any) -> WithMemoryState:
     empty = lambda spec: jnp.zeros((capacity, *spec.shape), spec.dtype)
     items = _slots.place(jax.tree.map(empty, specs), sharding)
     seen = jnp.zeros([], jnp.int32)
-    memory = MemoryState(items, seen, jax.random.key(seed), ())
+    aux = rule.init(specs, capacity, batch_size)
+    memory = MemoryState(items, seen, jax.random.key(seed), aux)
     return WithMemoryState(memory, inner.init(params))
 
   def with_memory_update(
@@ -133,42 +131,48 @@ def with_memory(
     rows = _rows.collect(specs, batch, extra_args, store)
     valid = _rows.valid(batch)
     memory = state.memory
-    key, bits = _reservoir.random_bits(memory.key, batch_size + valid.size)
-    drawn = _draw(memory, bits[:batch_size])
-    extra_args.update(batch=batch, memory=drawn, memory_ready=memory.seen > 0)
-    updates, inner_state = inner.update(
-      updates, state.inner_state, params, **extra_args
+    count = batch_size + rule.words(capacity, valid.size)
+    key, bits = _random.random_bits(memory.key, count)
+    drawn = _policy.draw_slots(bits[:batch_size], memory.seen, capacity)
+    shown = jax.lax.optimization_barrier(_policy.take(memory.items, drawn))
+    extra_args['batch'] = batch
+    offer = MemoryOffer(
+      rows, valid, drawn, bits[batch_size:], params, extra_args
     )
-    slots, seen = choose_slots(memory.seen, valid, bits[batch_size:], capacity)
-    slots = _slots.after(drawn, slots)
+    slots, seen, aux = rule.choose(memory, offer)
+    ready = memory.seen > 0
+    inner_args = extra_args | dict(memory=shown, memory_ready=ready)
+    updates, inner_state = inner.update(
+      updates, state.inner_state, params, **inner_args
+    )
+    slots = _slots.after(shown, slots)
     items = _slots.put(memory.items, slots, rows, sharding)
-    memory = MemoryState(items, seen, key, memory.aux)
-    return updates, WithMemoryState(memory, inner_state)
+    return updates, WithMemoryState(
+      MemoryState(items, seen, key, aux), inner_state
+    )
 
   update_fn: Any = with_memory_update
   return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
-_POLICIES: dict[str, Callable[..., tuple[jax.Array, jax.Array]]] = {
-  'reservoir': _reservoir.slots,
+_POLICIES: dict[str, Callable[[], MemoryPolicy]] = {
+  'reservoir': reservoir_policy,
+  'ring': ring_policy,
+  'class_balanced': class_balanced_policy,
+  'gss': gss_policy,
+  'importance': importance_policy,
 }
 
 
-def _policy(name: str) -> Callable[..., tuple[jax.Array, jax.Array]]:
-  if name not in _POLICIES:
+def _find_policy(policy: str | MemoryPolicy) -> MemoryPolicy:
+  if isinstance(policy, MemoryPolicy):
+    return policy
+  if policy not in _POLICIES:
     raise ValueError(
-      f'with_memory: policy is {name!r}; it must be one of '
+      f'with_memory: policy is {policy!r}; it must be a MemoryPolicy or one of '
       f'{", ".join(map(repr, _POLICIES))}.'
     )
-  return _POLICIES[name]
-
-
-def _draw(memory: MemoryState, bits: jax.Array) -> dict[str, Any]:
-  """Rows of the memory, uniform over those that are stored."""
-  capacity = jax.tree.leaves(memory.items)[0].shape[0]
-  rows = _reservoir.below(bits, jnp.clip(memory.seen, 1, capacity))
-  take = lambda x: x.at[rows].get(mode='promise_in_bounds')
-  return jax.lax.optimization_barrier(jax.tree.map(take, memory.items))
+  return _POLICIES[policy]()
 
 
 def _check_size(name: str, value: Any) -> None:

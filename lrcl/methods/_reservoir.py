@@ -1,9 +1,12 @@
-"""Algorithm R for batches, and the random numbers that a memory needs."""
+"""Algorithm R for batches."""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from lrcl.methods import _slots
+from lrcl.methods import _random, _slots
+from lrcl.methods._policy import MemoryOffer, MemoryPolicy, MemoryState
 
 
 def slots(
@@ -22,33 +25,25 @@ def slots(
   size = valid.size
   seen = jnp.minimum(seen, jnp.iinfo(jnp.int32).max - size)
   rank = seen + jnp.cumsum(valid, dtype=jnp.int32) - 1
-  drawn = below(bits, rank + 1)
+  drawn = _random.below(bits, rank + 1)
   slot = jnp.where(rank < capacity, rank, drawn)
   slot = jnp.where(valid, slot, capacity)
   slot = _slots.distinct(slot, capacity)
   return slot, seen + jnp.sum(valid, dtype=jnp.int32)
 
 
-def random_bits(key: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
-  """The next key and `count` random uint32, out of one call.
-
-  A split and a second call would double the cost of a step's random numbers.
-  """
-  words = jax.random.key_data(key).size
-  bits = jax.random.bits(key, (words + count,), jnp.uint32)
-  key = jax.random.wrap_key_data(bits[:words], impl=jax.random.key_impl(key))
-  return key, bits[words:]
+def _choose(
+  memory: MemoryState, offer: MemoryOffer
+) -> tuple[jax.Array, jax.Array, Any]:
+  capacity = jax.tree.leaves(memory.items)[0].shape[0]
+  chosen = slots(memory.seen, offer.valid, offer.bits, capacity)
+  return (*chosen, memory.aux)
 
 
-def below(bits: jax.Array, bound: jax.Array) -> jax.Array:
-  """Draws from 0 .. bound - 1: `bits * bound / 2**32` in 32-bit arithmetic.
-
-  A remainder would favour small numbers, which are the slots of the memory.
-  """
-  bound = bound.astype(jnp.uint32)
-  high, low = bits >> 16, bits & 0xFFFF
-  bound_high, bound_low = bound >> 16, bound & 0xFFFF
-  first = high * bound_low + ((low * bound_low) >> 16)
-  second = low * bound_high + (first & 0xFFFF)
-  product = high * bound_high + (first >> 16) + (second >> 16)
-  return product.astype(jnp.int32)
+def reservoir_policy() -> MemoryPolicy:
+  """Every example offered so far is kept with the same probability."""
+  return MemoryPolicy(
+    init=lambda specs, capacity, batch_size: (),
+    choose=_choose,
+    words=lambda capacity, rows: rows,
+  )

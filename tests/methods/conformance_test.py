@@ -204,6 +204,22 @@ METHODS = {
   'retrieve_interfered': Method(
     make_retrieval, ('batch', 'grad_fn', 'value_fn', 'task_id'), rate=True
   ),
+  'class_balanced': Method(
+    lambda: with_memory(methods.add_memory_gradient(), policy='class_balanced'),
+    ('batch', 'grad_fn'),
+  ),
+  'gss': Method(
+    lambda: with_memory(
+      methods.add_memory_gradient(), policy=methods.gss_policy(2, 4)
+    ),
+    ('batch', 'grad_fn'),
+  ),
+  'importance': Method(
+    lambda: with_memory(
+      methods.add_memory_gradient(), policy=methods.importance_policy(8)
+    ),
+    ('batch', 'grad_fn', 'value_fn'),
+  ),
   'accumulate': Method(
     lambda: methods.accumulate(make_rate(), 2), ('task_id',), rate=True
   ),

@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 
 from lrcl import methods, tree
-from lrcl.methods import _reservoir
+from lrcl.methods import _random, _reservoir
 from tests.methods import problem
 
 
@@ -64,7 +64,7 @@ def twin(bits_of, batches, capacity, batch_size):
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def all_bits(seed, count, steps):
-  draw = lambda key, _: _reservoir.random_bits(key, count)
+  draw = lambda key, _: _random.random_bits(key, count)
   return jax.lax.scan(draw, jax.random.key(seed), length=steps)[1]
 
 
@@ -172,7 +172,7 @@ def test_scaled_bits_are_exact():
   bits = rng.integers(0, 2**32, 2000, np.uint64)
   bounds = rng.integers(1, 2**31, 2000) >> rng.integers(0, 31, 2000)
   bounds = np.maximum(bounds, 1)
-  got = _reservoir.below(
+  got = _random.below(
     jnp.asarray(bits, jnp.uint32), jnp.asarray(bounds, jnp.int32)
   )
   want = (bits * bounds.astype(np.uint64)) >> np.uint64(32)
@@ -393,8 +393,8 @@ def test_bad_arguments():
     make(0, batch, 2)
   with pytest.raises(ValueError, match=r'batch_size is 1\.5'):
     make(4, batch, 1.5)
-  with pytest.raises(ValueError, match=r"policy is 'ring'.* 'reservoir'"):
-    make(4, batch, 2, policy='ring')
+  with pytest.raises(ValueError, match=r"policy is 'newest'.* 'reservoir'"):
+    make(4, batch, 2, policy='newest')
   with pytest.raises(ValueError, match="store names 'logits'; add this field"):
     make(4, batch, 2, store=('logits',))
   with pytest.raises(ValueError, match="store names 'weight', but the batch"):

@@ -1,0 +1,79 @@
+"""How many rows of each class a memory holds, slot by slot.
+
+There is no table of classes: what is known of a class is written beside each of
+its rows, so neither the number of classes nor the range of labels matters.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Classes(NamedTuple):
+  """The classes of a memory's rows.
+
+  Attributes:
+    labels: integers `[capacity]`.
+    stored: int32 scalar; the first `stored` slots are in use.
+    count: int32 `[capacity]`, how many rows in store have the slot's class.
+  """
+
+  labels: jax.Array
+  stored: jax.Array
+  count: jax.Array
+
+
+def in_use(classes: Classes) -> jax.Array:
+  """Which slots hold a row."""
+  return jnp.arange(classes.labels.size) < classes.stored
+
+
+def of_class(classes: Classes, label: jax.Array) -> jax.Array:
+  """Which slots hold a row of one class."""
+  return in_use(classes) & (classes.labels == label)
+
+
+def pick(mask: jax.Array, number: jax.Array) -> jax.Array:
+  """The place of the True that has `number` others before it."""
+  place = jnp.cumsum(mask, dtype=jnp.int32) == number + 1
+  return jnp.argmax(place).astype(jnp.int32)
+
+
+def insert(classes: Classes, slot: jax.Array, label: jax.Array) -> Classes:
+  """Writes a row's class to a slot in use, to the next one, or to none.
+
+  Args:
+    classes: before.
+    slot: at most `classes.stored`, or the capacity for nothing at all.
+    label: of the row.
+  """
+  capacity = classes.labels.size
+  here = jnp.arange(capacity) == slot
+  replaces = jnp.any(here & in_use(classes))
+  old = classes.labels[jnp.minimum(slot, capacity - 1)]
+  left = replaces & of_class(classes, old)
+  grows = jnp.any(here) & ~replaces
+  new = Classes(
+    labels=jnp.where(here, label, classes.labels),
+    stored=classes.stored + grows.astype(jnp.int32),
+    count=classes.count - left.astype(jnp.int32),
+  )
+  same = of_class(new, label)
+  number = jnp.sum(same, dtype=jnp.int32)
+  return new._replace(count=jnp.where(same, number, new.count))
+
+
+def check_field(policy: str, specs: Any, field: str) -> None:
+  """Checks that the rows have one whole number in `field`."""
+  spec = specs.get(field)
+  if spec is None:
+    raise ValueError(
+      f'with_memory: policy {policy!r} needs the field {field!r}; example has '
+      f'{", ".join(sorted(specs))}.'
+    )
+  if spec.shape or not jnp.issubdtype(spec.dtype, jnp.integer):
+    raise ValueError(
+      f'with_memory: policy {policy!r} needs whole numbers [batch] in '
+      f'{field!r}; by example they are {spec.dtype}, {spec.shape} in a row.'
+    )
