@@ -2,4 +2,15 @@
 
 from lrcl.losses._classification import argmax as argmax
 from lrcl.losses._classification import cross_entropy as cross_entropy
+from lrcl.losses._distillation import distill_features as distill_features
+from lrcl.losses._distillation import distill_predictions as distill_predictions
 from lrcl.losses._local import local_cross_entropy as local_cross_entropy
+from lrcl.losses._uer import uer as uer
+from lrcl.losses._uer import uer_argmax as uer_argmax
+from lrcl.losses._unified import TargetFn as TargetFn
+from lrcl.losses._unified import bregman_divergence as bregman_divergence
+from lrcl.losses._unified import half_square as half_square
+from lrcl.losses._unified import label_target as label_target
+from lrcl.losses._unified import log_partition as log_partition
+from lrcl.losses._unified import teacher_target as teacher_target
+from lrcl.losses._unified import unified_loss as unified_loss

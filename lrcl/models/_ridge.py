@@ -88,6 +88,10 @@ def analytic_ridge(
     Zhuang et al., `G-ACIL: analytic learning for exemplar-free generalized
     class incremental learning <https://arxiv.org/abs/2403.15706>`_, 2024
 
+    Tang et al., `ACU: analytic continual unlearning for efficient and exact
+    forgetting <https://arxiv.org/abs/2505.12239>`_, 2025; its update is
+    derived here from the sums, no code having been found
+
     Code: https://github.com/ZHUANGHP/Analytic-continual-learning
   """
   _streaming.check_sizes('analytic_ridge', num_features, num_classes)
