@@ -5,6 +5,9 @@ from lrcl.losses._classification import cross_entropy as cross_entropy
 from lrcl.losses._distillation import distill_features as distill_features
 from lrcl.losses._distillation import distill_predictions as distill_predictions
 from lrcl.losses._local import local_cross_entropy as local_cross_entropy
+from lrcl.losses._prototypes import (
+  equilibrate_prototypes as equilibrate_prototypes,
+)
 from lrcl.losses._uer import uer as uer
 from lrcl.losses._uer import uer_argmax as uer_argmax
 from lrcl.losses._unified import TargetFn as TargetFn
