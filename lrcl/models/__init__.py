@@ -1,5 +1,7 @@
 """Networks in flax.linen, and the way from any flax module to LRCL."""
 
+from lrcl.models._alignment import ClassGaussians as ClassGaussians
+from lrcl.models._alignment import align_head as align_head
 from lrcl.models._bridge import InitFn as InitFn
 from lrcl.models._bridge import from_module as from_module
 from lrcl.models._class_means import NearestMeanState as NearestMeanState
