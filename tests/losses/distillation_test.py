@@ -84,6 +84,15 @@ def test_tokens_are_averaged_over_time():
   np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
+def test_one_program_serves_many_weights_and_temperatures():
+  weights, temperatures = jnp.array([0.1, 2.0]), jnp.array([1.0, 3.0])
+  make = losses.distill_predictions
+  loss = lambda w, t: make(losses.cross_entropy, w, t)(LOGITS, BATCH)
+  got = jax.jit(jax.vmap(loss))(weights, temperatures)
+  want = jnp.stack([loss(0.1, 1.0), loss(2.0, 3.0)])
+  np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
 def test_features_and_predictions():
   features, teacher = LOGITS[:, :3], TEACHER[:, :3]
   batch = BATCH | {'teacher_features': teacher}

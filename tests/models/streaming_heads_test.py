@@ -210,6 +210,38 @@ def test_ridge_equals_the_recursion_of_the_papers():
     np.testing.assert_allclose(got, kernel, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize('name', ['ridge', 'lda'])
+def test_one_state_serves_many_ridges_and_shrinkages(name):
+  make = functools.partial(
+    {'ridge': models.analytic_ridge, 'lda': models.streaming_lda}[name],
+    FEATURES,
+    CLASSES,
+  )
+  readout = lambda x, state: make(x).readout(state)
+  with jax.enable_x64(True):
+    state = feed(name, HEADS[name].init(), range(ROWS))
+    many = jax.jit(jax.vmap(readout, (0, None)))
+    got = many(jnp.array([0.1, 0.3, 0.9]), state)
+    for i, value in enumerate([0.1, 0.3, 0.9]):
+      want = jax.jit(readout)(jnp.asarray(value), state)
+      for key in want:
+        np.testing.assert_allclose(got[key][i], want[key], rtol=1e-9)
+
+
+def test_batches_may_be_scanned():
+  head = HEADS['lda']
+  split = lambda x, kind: jnp.asarray(x, kind).reshape(3, BATCH, *x.shape[1:])
+  batches = split(X, jnp.float32), split(LABELS, jnp.int32)
+  step = lambda state, batch: (head.update(state, *batch), None)
+  state, _ = jax.jit(lambda xs: jax.lax.scan(step, head.init(), xs))(batches)
+  want = feed('lda', head.init(), range(ROWS))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
+    state,
+    want,
+  )
+
+
 @EACH
 def test_float32_is_the_default_and_close(name):
   state = feed(name, HEADS[name].init(), range(ROWS))
