@@ -86,6 +86,10 @@ def make_cases():
       schedules.wsd_s_schedule(PEAK, W, by_hand.ENDS, end_value=LOW),
       by_hand.wsd_s,
     ),
+    'wsd_s, 50 cycles': (
+      schedules.wsd_s_schedule(PEAK, W, by_hand.MANY_ENDS, end_value=LOW),
+      by_hand.wsd_s_of(by_hand.MANY_ENDS),
+    ),
     'repeated_cosine': (
       schedules.repeated_cosine_schedule(PEAK, T // 10, W, end_value=LOW),
       by_hand.repeated_cosine,

@@ -11,6 +11,7 @@ import numpy as np
 TOTAL, WARMUP, DECAY = 1_000_000, 10_000, 200_000
 PEAK, LOW = 0.1, 0.01
 ENDS = (250_000, 500_000, 1_000_000)
+MANY_ENDS = tuple(np.cumsum([15_000, 25_000] * 25).tolist())
 
 
 def ratio(count, steps):
@@ -108,6 +109,22 @@ def wsd_s(step):
   steps = jnp.where(step < ENDS[1], 25_000, 50_000)
   done = ratio(jnp.clip(step - first, 0, steps), steps)
   return after_warmup(step, PEAK / (1 + (PEAK / LOW - 1) * done))
+
+
+def wsd_s_of(ends):
+  """Any number of cycles: their numbers in tables."""
+  ends = np.asarray(ends)
+  lengths = np.diff(ends, prepend=0) // 10
+  ends, lengths = jnp.asarray(ends), jnp.asarray(lengths)
+
+  def schedule(step):
+    cycle = jnp.searchsorted(ends, step, side='right', method='scan_unrolled')
+    cycle = jnp.minimum(cycle, ends.size - 1)
+    steps = lengths[cycle]
+    done = ratio(jnp.clip(step - (ends[cycle] - steps), 0, steps), steps)
+    return after_warmup(step, PEAK / (1 + (PEAK / LOW - 1) * done))
+
+  return schedule
 
 
 def infinite(profile):

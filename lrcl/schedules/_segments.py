@@ -25,7 +25,7 @@ from lrcl.schedules._families import Value
 from lrcl.schedules._profiles import Shape, hold
 from lrcl.schedules._steps import check_total, compiled, normal_step
 
-_FEW = 16
+_FEW = 64
 """Up to so many entries a chain of selects is faster than a table."""
 
 
@@ -192,7 +192,7 @@ def _pick(step: jax.Array, begins: Sequence[int], column: Sequence[Any]) -> Any:
   if len(runs) <= _FEW:
     return _select(step, runs)
   edges = jnp.asarray(np.array([begin for begin, _ in runs[1:]]), step.dtype)
-  index = jnp.searchsorted(edges, step, side='right', method='compare_all')
+  index = jnp.searchsorted(edges, step, side='right', method='scan_unrolled')
   return jnp.stack([jnp.asarray(entry) for _, entry in runs])[index]
 
 

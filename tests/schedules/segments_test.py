@@ -1,5 +1,7 @@
 """The primitive's steps, lengths and roundings."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -88,3 +90,57 @@ def test_one_value_for_all_steps_keeps_its_bits():
       value, value, 3, 7, init_value=value, cooldown='linear'
     )
     np.testing.assert_array_equal(schedule(np.arange(12)), value)
+
+
+@pytest.mark.parametrize('count', [3, 64, 65])
+def test_rows_of_any_length_against_a_slow_twin(count):
+  rng = np.random.default_rng(count)
+  ends = np.cumsum(rng.integers(20, 60, count)).tolist()
+  schedule = schedules.wsd_s_schedule(
+    1.0, 5, ends, decay_fraction=0.3, end_value=0.2, decay='linear'
+  )
+
+  def slow(step):
+    if step < 5:
+      return step / 5
+    begin = 0
+    for end in ends:
+      steps = math.floor(0.3 * (end - begin) + 0.5)
+      if step < end:
+        return 1.0 - 0.8 * max(step - (end - steps), 0) / steps
+      begin = end
+    return 0.2
+
+  steps = np.arange(ends[-1] + 20)
+  want = [slow(int(step)) for step in steps]
+  got = np.asarray(jax.jit(jax.vmap(schedule))(steps))
+  np.testing.assert_allclose(got, want, rtol=1e-6)
+  np.testing.assert_array_equal(schedule(steps), got)
+  scan = lambda: jax.lax.map(schedule, jnp.asarray(steps))
+  np.testing.assert_array_equal(jax.jit(scan)(), got)
+  peak = lambda peak, step: schedules.rewarmed_schedule(
+    peak, [20] * count, 2, end_value=0.2, peak_decay=0.9
+  )(step)
+  grads = jax.jit(jax.vmap(jax.grad(peak), (None, 0)))(1.0, steps)
+  assert np.all(np.isfinite(grads))
+  tops = np.arange(2, 20 * count, 20)  # the ends of the warm-ups
+  np.testing.assert_allclose(
+    grads[tops], 0.9 ** np.arange(tops.size), rtol=1e-5
+  )
+
+
+def test_a_foreign_profile_is_not_asked_outside_its_phase():
+  """Its slope is infinite where it starts; elsewhere nothing may come of it."""
+  steep = lambda u: 1.0 - jnp.sqrt(u)
+  schedule = schedules.wsd_schedule(1.0, 2, 4, 4, decay=steep)
+  steps = jnp.array([0.5, 1.0, 3.0, 5.5, 7.0, 9.0])
+  grads = jax.vmap(jax.grad(schedule))(steps)
+  np.testing.assert_allclose(
+    grads, [0.5, 0.5, 0, 0, -0.25, -0.25 / 3**0.5], rtol=1e-6
+  )
+
+
+def test_a_profile_that_starts_below_its_phase_leaves_the_hold_alone():
+  schedule = schedules.wsd_schedule(1.0, 0, 4, 4, decay=lambda u: 0.5 - 0.5 * u)
+  got = schedule(np.arange(9))
+  np.testing.assert_allclose(got, [1, 1, 1, 1, 0.5, 0.375, 0.25, 0.125, 0])
