@@ -12,7 +12,8 @@ the lines below the table give it apart.
 Each ratio is that of the medians over repeats of runs through `train_stream`,
 interleaved A/B/A/B in one process on one thread, warm. Wanted are at most 1.3
 for penalties and projections, and 2.2 for replay with as many stored rows as
-the batch has. A method of one's own is one more row of `ROWS`.
+the batch has; 3 where rows are looked for, and 4 for the gradients of all past
+tasks. A method of one's own is one more row of `ROWS`.
 """
 
 # isort: skip_file
@@ -40,7 +41,7 @@ _STEPS = flags.DEFINE_integer('steps_per_task', 40, 'Steps in each task.')
 _ONLY = flags.DEFINE_string('only', '', 'Only rows whose label contains this.')
 
 SETTING = problem.SETTINGS[0]
-PENALTY, REPLAY = 1.3, 2.2
+PENALTY, REPLAY, SEARCH, ALL_TASKS = 1.3, 2.2, 3.0, 4.0
 S = 1e-3  # a strength at which no form diverges; time does not depend on it
 
 
@@ -48,14 +49,40 @@ def rate():
   return methods.scale_by_schedule_value(SETTING.rate)
 
 
-def replay(stream, *links):
+def replay(stream, *links, **kwargs):
   """`links` in front of the rate, all of it with a memory."""
-  return methods.with_memory(
-    optax.chain(*links, rate()),
-    problem.CAPACITY,
-    stream.batch_spec,
-    SETTING.batch_size,
+  return remember(stream, optax.chain(*links, rate()), **kwargs)
+
+
+def remember(stream, inner, example=None, **kwargs):
+  """A memory around `inner` that draws as many rows as the batch has."""
+  example = stream.batch_spec if example is None else example
+  size = SETTING.batch_size
+  return methods.with_memory(inner, problem.CAPACITY, example, size, **kwargs)
+
+
+def dark_replay(stream):
+  """Replay of stored logits."""
+  logits = jax.ShapeDtypeStruct((SETTING.batch_size, 10), jnp.float32)
+  example = {**stream.batch_spec, 'logits': logits}
+  distil = methods.add_distillation_on_memory(make_model()[1])
+  return replay(stream, distil, example=example, store=('logits',))
+
+
+def retrieve(stream):
+  """Replay of the half that the batch would harm most."""
+  inner = optax.chain(methods.add_memory_gradient(), rate())
+  size = SETTING.batch_size // 2
+  return remember(stream, methods.retrieve_interfered(inner, size))
+
+
+def gem(stream):
+  """Four past tasks with a quarter of the batch each, at the end."""
+  size = SETTING.batch_size // 4
+  project = methods.project_on_memories(
+    problem.TASKS, size, stream.batch_spec, sign=-1
   )
+  return optax.chain(rate(), project)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,9 +135,34 @@ ROWS = {
   'normalize_and_project': Row(
     lambda _: optax.chain(rate(), methods.normalize_and_project())
   ),
+  'orthogonal_gradient, 20': Row(
+    lambda _: optax.chain(rate(), methods.orthogonal_gradient(20)), REPLAY
+  ),
   'add_memory_gradient': Row(
     lambda stream: replay(stream, methods.add_memory_gradient()), REPLAY
   ),
+  'add_distillation_on_memory': Row(dark_replay, REPLAY),
+  'retrieve_interfered': Row(retrieve, SEARCH),
+  'project_on_memory': Row(
+    lambda stream: remember(
+      stream, optax.chain(rate(), methods.project_on_memory(-1))
+    ),
+    REPLAY,
+  ),
+  'project_on_memories': Row(gem, ALL_TASKS),
+  **{
+    f'add_memory_gradient, {policy}': Row(
+      lambda stream, policy=policy: replay(
+        stream, methods.add_memory_gradient(), policy=policy
+      ),
+      wanted,
+    )
+    for policy, wanted in (
+      ('ring', REPLAY),
+      ('class_balanced', SEARCH),
+      ('importance', SEARCH),
+    )
+  },
 }
 
 
@@ -152,7 +204,10 @@ def make_run(stream, model, tx):
   learner = training.Learner(tx, apply_fn)
   state = training.create_state(init_fn, tx, jax.random.key(0))
   fisher = jax.tree.map(jnp.ones_like, state.params)
-  opt_state = methods.consolidate(state.opt_state, state.params, fisher=fisher)
+  directions = jax.tree.map(lambda p: p[None], state.params)
+  opt_state = methods.consolidate(
+    state.opt_state, state.params, fisher=fisher, directions=directions
+  )
   state = jax.block_until_ready(state._replace(opt_state=opt_state))
 
   def run():

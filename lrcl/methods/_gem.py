@@ -55,7 +55,8 @@ def project_on_memories(
   front of the preconditioner `sign=1`. It keeps rows of its own and needs no
   `with_memory`; outside `accumulate`, not inside `optax.masked`. Cost: a
   gradient over `rows_per_task` rows for each past task (under `vmap` for each
-  of `max_tasks`), and as many copies of the gradient while the step lasts.
+  of `max_tasks`), and `max_tasks` copies of the gradient while the step lasts;
+  the products of all of them with one another only where there is a conflict.
 
   The published algorithm has `sign=1` and `margin=0.5`, which moves the step
   further towards the past whenever there is a conflict. A margin is a multiple
@@ -133,13 +134,18 @@ def project_on_memories(
     rows = _rows.collect(specs, batch, {}, (), where)
     past = (state.seen != 0) & (jnp.arange(max_tasks) != task_id)
     references = _references(grad_fn, params, state.items, past)
-    gram = _stacked.products(references, references)
     dots = sign * _stacked.coefficients(references, updates)
-    least = jnp.asarray(margin, jnp.float32)
-    weights = _cone.multipliers(gram, dots, past, least, iterations)
-    updates = _add(updates, sign * weights, references)
+
+    def project(updates: Any) -> Any:
+      gram = _stacked.products(references, references)
+      least = jnp.asarray(margin, jnp.float32)
+      weights = _cone.multipliers(gram, dots, past, least, iterations)
+      return _add(updates, _stacked.combine(sign * weights, references))
+
+    conflict = jnp.any(past & (dots < 0))
+    updates = jax.lax.cond(conflict, project, lambda u: u, updates)
     slots, seen = _task_slots(state.seen, rows, rows_per_task)
-    items = _slots.put(state.items, _slots.after(gram, slots), rows)
+    items = _slots.put(state.items, _slots.after(dots, slots), rows)
     return updates, TaskMemoriesState(items, seen)
 
   update_fn: Any = project_on_memories_update
@@ -162,15 +168,9 @@ def _references(
   return jax.lax.map(one, (jax.tree.map(split, items), past))
 
 
-def _add(updates: Any, weights: jax.Array, references: Any) -> Any:
-  """Adds the weighted sum of the stack `references`, if there is any."""
-  some = jnp.any(weights != 0)
-
-  def leaf(update: jax.Array, term: jax.Array) -> jax.Array:
-    moved = (_quadratic.wide(update) + term).astype(update.dtype)
-    return jnp.where(some, moved, update)
-
-  return jax.tree.map(leaf, updates, _stacked.combine(weights, references))
+def _add(updates: Any, terms: Any) -> Any:
+  add = lambda u, term: (_quadratic.wide(u) + term).astype(u.dtype)
+  return jax.tree.map(add, updates, terms)
 
 
 def _task_slots(
