@@ -94,6 +94,20 @@ def make_cases():
       schedules.repeated_cosine_schedule(PEAK, T // 10, W, end_value=LOW),
       by_hand.repeated_cosine,
     ),
+    'rewarmed': (
+      schedules.rewarmed_schedule(
+        PEAK, [300_000, 300_000, 400_000], W, end_value=LOW, peak_decay=0.5
+      ),
+      by_hand.rewarmed,
+    ),
+    'cyclical_fraction': (
+      schedules.cyclical_fraction_schedule(4000),
+      by_hand.cyclical_fraction,
+    ),
+    'geometric_budget': (
+      schedules.geometric_budget_schedule(256.0, 20_000, 0.8),
+      by_hand.geometric_budget,
+    ),
     'decay_branch': (
       schedules.decay_branch(infinite('linear'), T // 2, D),
       by_hand.branch,

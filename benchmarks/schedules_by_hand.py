@@ -152,6 +152,30 @@ def repeated_cosine(step):
   return jnp.where(at < WARMUP, rise, fall)
 
 
+def rewarmed(step):
+  """Three tasks, each with half the peak of the one before."""
+  second, third = step >= 300_000, step >= 600_000
+  first = jnp.where(third, 600_000, jnp.where(second, 300_000, 0))
+  steps = jnp.where(third, 400_000, 300_000) - WARMUP
+  peak = jnp.where(third, PEAK / 4, jnp.where(second, PEAK / 2, PEAK))
+  start = jnp.where(second, LOW, 0.0)
+  rise = start + (peak - start) * passed(step - first, 0, WARMUP)
+  left = ratio(jnp.clip(first + WARMUP + steps - step, 0, steps), steps)
+  fall = LOW + (peak - LOW) * half_cosine(left)
+  return jnp.where(step - first < WARMUP, rise, fall)
+
+
+def cyclical_fraction(step):
+  at = step % 9000
+  rising = jnp.where(at < 1000, 0.25, 0.5)
+  return jnp.where(at < 3000, rising, jnp.where(at < 7000, 1.0, 0.5))
+
+
+def geometric_budget(step):
+  past = (step // 20_000).astype(jnp.float32)
+  return jnp.maximum(jnp.floor(256 * 0.8**past * (1 + 1e-6)), 1)
+
+
 def branch(step):
   """Half a run of an infinite schedule, and a linear decay from there."""
   cooling = PEAK / 2 + PEAK / 2 * remaining(step, WARMUP, 590_000)

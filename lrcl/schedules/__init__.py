@@ -8,6 +8,8 @@ from lrcl.schedules._branch import decay_branch as decay_branch
 from lrcl.schedules._budgeted import rex_schedule as rex_schedule
 from lrcl.schedules._budgeted import sampled as sampled
 from lrcl.schedules._budgeted import uba_schedule as uba_schedule
+from lrcl.schedules._budgeted_profiles import rex_profile as rex_profile
+from lrcl.schedules._budgeted_profiles import uba_profile as uba_profile
 from lrcl.schedules._build import build_schedule as build_schedule
 from lrcl.schedules._build import describe_schedule as describe_schedule
 from lrcl.schedules._families import half_life_profile as half_life_profile
@@ -15,8 +17,6 @@ from lrcl.schedules._families import (
   inverse_sqrt_profile as inverse_sqrt_profile,
 )
 from lrcl.schedules._families import power_profile as power_profile
-from lrcl.schedules._families import rex_profile as rex_profile
-from lrcl.schedules._families import uba_profile as uba_profile
 from lrcl.schedules._feedback import PlateauState as PlateauState
 from lrcl.schedules._feedback import plateau_per_task as plateau_per_task
 from lrcl.schedules._greedy import GreedyState as GreedyState

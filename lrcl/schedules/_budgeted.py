@@ -7,12 +7,12 @@ import optax
 from lrcl.base import check_steps, check_value
 from lrcl.schedules import _checks
 from lrcl.schedules import _profiles as profiles
-from lrcl.schedules._families import (
-  Value,
+from lrcl.schedules._budgeted_profiles import (
   check_beta,
   rex_profile,
   uba_profile,
 )
+from lrcl.schedules._families import Value
 from lrcl.schedules._segments import Segment, segments
 from lrcl.schedules._steps import LAST_STEP, compiled, normal_step
 

@@ -10,6 +10,7 @@ import optax
 from lrcl.schedules import (
   _branch,
   _budgeted,
+  _budgeted_profiles,
   _families,
   _feedback,
   _greedy,
@@ -68,8 +69,8 @@ PROFILES: Mapping[str, Callable[..., Any]] = {
   'half_life_profile': _families.half_life_profile,
   'inverse_sqrt_profile': _families.inverse_sqrt_profile,
   'power_profile': _families.power_profile,
-  'rex_profile': _families.rex_profile,
-  'uba_profile': _families.uba_profile,
+  'rex_profile': _budgeted_profiles.rex_profile,
+  'uba_profile': _budgeted_profiles.uba_profile,
 }
 """Every profile that a schedule's record may hold, by name."""
 
