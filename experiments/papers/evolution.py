@@ -49,7 +49,7 @@ def evolve(
 
   Example:
     >>> loss_fn = lambda x, key: jnp.sum((x - 1.0) ** 2)
-    >>> tx = optax.adam(0.1)
+    >>> tx = optax.sgd(0.01)
     >>> found = evolve(
     ...   loss_fn, jnp.zeros(2), jax.random.key(0), generations=100, pairs=16,
     ...   tx=tx,

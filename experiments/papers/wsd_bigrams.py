@@ -8,7 +8,7 @@ forked from checkpoints of one trunk, and WSD-S going on from decayed states.
 
   python -m experiments.papers.wsd_bigrams
 
-takes 2.5 minutes of CPU time.
+takes 2 minutes of CPU time.
 """
 
 from collections.abc import Callable, Sequence
