@@ -129,7 +129,8 @@ def to_file(fig: Any, name: str) -> str:
 
 def _shrink(svg: str) -> str:
   """Short decimals, one font for all, no indentation: a third of the bytes."""
-  svg = re.sub(r'(\d\.\d\d)\d+', r'\1', svg)
+  # Coordinates only: the labels of the axes keep their digits.
+  svg = re.sub(r'(\d\.\d\d)\d+(?![^<>]*</text>)', r'\1', svg)
   svg = re.sub(
     r"font-family: '[^;]*, sans-serif", 'font-family: sans-serif', svg
   )
