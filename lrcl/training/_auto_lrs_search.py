@@ -39,19 +39,9 @@ class Search:
     validate: Callable[[TrainState], Any] | None,
     options: dict[str, Any],
   ):
-    self._settings, self._stream = settings, stream
-    self._validate, self._options = validate, options
-    self._make = lambda length: Trials(
-      learner,
-      stream,
-      length=length,
-      hyperparams=hyperparams,
-      validate=validate,
-      together=settings.parallel > 1,
-      mesh=options.get('mesh'),
-      resident_bytes=options.get('resident_bytes', RESIDENT_BYTES),
-    )
-    self._trials: Trials | None = None  # made where a stage is to be searched
+    self._learner, self._stream, self._settings = learner, stream, settings
+    self._hyperparams, self._validate = hyperparams, validate
+    self._options = options
 
   def stage(self, state: TrainState, step: int, before: list[Stage]) -> Stage:
     """Runs the trials of the stage that begins with `state`, at `step`.
@@ -89,11 +79,7 @@ class Search:
   def _try_rates(self, state: TrainState, stage: Stage) -> None:
     """Adds `rates` and `forecasts` to the stage."""
     settings = self._settings
-    if self._trials is None:
-      length = self._options.get('chunk_steps')
-      self._trials = self._make(
-        length or _chunk.choose_length(state.params, self._stream)
-      )
+    trials = self._make_trials(state)
     every = validate_every(stage) if stage['uses'] == 'validation' else None
     sequence = np.random.SeedSequence([settings.seed, stage['stage']])
     rates, forecasts = stage.setdefault('rates', []), []
@@ -108,13 +94,27 @@ class Search:
         kappa=settings.kappa,
         seed=int(sequence.generate_state(1)[0]),
       )
-      losses = self._trials.run(
+      losses = trials.run(
         state, proposed, stage['step'], stage['trial_steps'], every
       )
       if stage['initial_loss'] is None:
         stage['initial_loss'] = float(losses[0, 0])
       rates += proposed
       forecasts += [self._forecast(one, stage) for one in losses]
+
+  def _make_trials(self, state: TrainState) -> Trials:
+    """Anew in each stage: what lies on the device for it goes with it."""
+    length = self._options.get('chunk_steps')
+    return Trials(
+      self._learner,
+      self._stream,
+      length=length or _chunk.choose_length(state.params, self._stream),
+      hyperparams=self._hyperparams,
+      validate=self._validate,
+      together=self._settings.parallel > 1,
+      mesh=self._options.get('mesh'),
+      resident_bytes=self._options.get('resident_bytes', RESIDENT_BYTES),
+    )
 
   def _forecast(self, losses: np.ndarray, stage: Stage) -> float:
     """The loss at the end of the stage, or what stands for a diverged one."""

@@ -1,6 +1,7 @@
 """Trials: the losses of a few steps from one state, at several rates."""
 
 from collections.abc import Callable, Iterator, Sequence
+import functools
 from typing import Any
 
 import jax
@@ -62,8 +63,7 @@ class Trials:
     )
     self._end_task = make_task_end(learner, stream, self._resident)
     if together:
-      over_rates = jax.vmap(self._chunk, (0, None, None, None, None, 0))
-      self._chunk = jax.jit(over_rates, donate_argnums=0)
+      self._chunk = _over_rates(self._chunk)
     data: Any = stream.source if self._resident else {}
     self._data = _chunk.place(dict(data), mesh)
     self._tables = _chunk.place(stream.tables, mesh)
@@ -148,3 +148,10 @@ class Trials:
       for i in range(state.step.shape[0])
     ]
     return np.array([self._validate(one) for one in states], np.float64)
+
+
+@functools.lru_cache(maxsize=32)
+def _over_rates(chunk: _chunk.RunChunk) -> _chunk.RunChunk:
+  """The chunk over a stack of states and their hyper-parameters."""
+  over_rates = jax.vmap(chunk, (0, None, None, None, None, 0))
+  return jax.jit(over_rates, donate_argnums=0)
