@@ -2,7 +2,7 @@
 
 Command: python -m experiments.main \
   --config=experiments/configs/schedule_gallery.py --workdir=runs/gallery
-Time: 15 s on one core of a CPU
+Time: 8 s on one core of a CPU
 Expected: `schedule_gallery.md`, which shows the plots in `gallery/`; with no
   override the same as docs/schedule_gallery.md
 
