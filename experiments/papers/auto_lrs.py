@@ -130,7 +130,8 @@ def _setting(scale: runs.Scale, targets: np.ndarray) -> str:
     f'{scale.candidates} candidates a stage, stages of {scale.stage} to '
     f'{scale.longest} steps, trials of a tenth, forecasts from the validation '
     'loss in the end. A target that is not reached counts as '
-    f'{scale.steps} steps; in brackets, runs that reach it. The verdict is on the first target, without the search.'
+    f'{scale.steps} steps; in brackets, runs that reach it. The '
+    'verdict is on the first target, without the search.'
   )
 
 
