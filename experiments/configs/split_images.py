@@ -3,8 +3,10 @@
 Command: python -m experiments.fetch_data data fashion_mnist, then
   python -m experiments.main --config=experiments/configs/split_images.py \
   --config.data.data_dir=data --workdir=runs/split_fashion
-Time: MEASURE
-Expected: MEASURE
+Time: 2 minutes on 2 CPU cores (108 CPU seconds).
+Expected: average accuracy after the decay branches 0.75 for replay + EWC + NaP,
+  0.74 for replay, 0.19 for EWC and naive, 0.85 for joint training, 0.68 for the
+  nearest class mean.
 
 `--config.data.set=mnist` takes another set; `:smoke` runs a few steps.
 """
@@ -30,4 +32,17 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
       'evaluate_every': 0,
     }
   )
+  for row, peak in PEAKS.items():
+    config.rows[row].schedule = quickstart.rate(peak)
   return config
+
+
+PEAKS = {
+  'naive': 0.3,
+  'ewc': 0.1,
+  'replay': 0.1,
+  'replay_ewc_nap': 0.03,
+  'joint': 0.3,
+}
+"""Of 0.01, 0.03, 0.1 and 0.3, the peak of the highest average accuracy on
+Fashion-MNIST over the seeds 100, 101 and 102; replay diverges at 0.3."""
