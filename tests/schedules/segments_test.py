@@ -144,3 +144,26 @@ def test_a_profile_that_starts_below_its_phase_leaves_the_hold_alone():
   schedule = schedules.wsd_schedule(1.0, 0, 4, 4, decay=lambda u: 0.5 - 0.5 * u)
   got = schedule(np.arange(9))
   np.testing.assert_allclose(got, [1, 1, 1, 1, 0.5, 0.375, 0.25, 0.125, 0])
+
+
+@pytest.mark.parametrize('decay', ['linear', 'cosine', 'inverse'])
+def test_both_ends_are_exact_where_the_sum_of_the_parts_is_not(decay):
+  pairs = (
+    np.random.default_rng(0).uniform(0.001, 1, (1000, 2)).astype(np.float32)
+  )
+  low, high = pairs.min(1), pairs.max(1)
+  odd = low + (high - low) != high
+  assert odd.sum() > 10
+
+  def value(high, low, step):
+    return schedules.wsd_schedule(high, 0, 3, 7, end_value=low, decay=decay)(
+      step
+    )
+
+  steps = np.array([0, 3, 10, 20])
+  every = jax.vmap(jax.vmap(value, (None, None, 0)), (0, 0, None))
+  want = np.stack([high, high, low, low], 1)
+  np.testing.assert_array_equal(jax.jit(every)(high, low, steps), want)
+  for index in np.flatnonzero(odd)[:3]:  # and where nothing is traced
+    got = value(high[index], low[index], steps)
+    np.testing.assert_array_equal(got, want[index])
