@@ -154,13 +154,9 @@ ROWS = {
       lambda stream, policy=policy: replay(
         stream, methods.add_memory_gradient(), policy=policy
       ),
-      wanted,
+      REPLAY,
     )
-    for policy, wanted in (
-      ('ring', REPLAY),
-      ('class_balanced', REPLAY),
-      ('importance', REPLAY),
-    )
+    for policy in ('ring', 'class_balanced', 'importance')
   },
 }
 
