@@ -1,6 +1,6 @@
 """CPU time of each schedule over that of its arithmetic written by hand.
 
-python -m benchmarks.schedules [--repeats=15] [--only=wsd]
+python -m benchmarks.schedules [--repeats=31] [--only=wsd]
 
 A million int32 steps under `jit(vmap)`, one thread, interleaved A/B/A/B in one
 process, warm; the ratio of the medians over repeats of a few calls each. The
@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks import schedules_by_hand as by_hand
 from lrcl import schedules
 
-_REPEATS = flags.DEFINE_integer('repeats', 15, 'Runs of each, interleaved.')
+_REPEATS = flags.DEFINE_integer('repeats', 31, 'Runs of each, interleaved.')
 _CALLS = flags.DEFINE_integer('calls', 10, 'Calls in a run.')
 _ONLY = flags.DEFINE_string('only', '', 'Only labels that contain this.')
 WANTED = 1.2
