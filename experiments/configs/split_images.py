@@ -29,11 +29,12 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
         'replay': {'capacity': 500, 'batch_size': 128},
         'ewc': {'estimator': 'empirical'},
       },
+      'rows': {
+        row: {'schedule': quickstart.rate(peak)} for row, peak in PEAKS.items()
+      },
       'evaluate_every': 0,
     }
   )
-  for row, peak in PEAKS.items():
-    config.rows[row].schedule = quickstart.rate(peak)
   return config
 
 
