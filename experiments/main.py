@@ -27,12 +27,13 @@ def main(argv: list[str]) -> None:
   logging.set_verbosity(logging.ERROR)  # orbax and tfds tell a lot
   if len(argv) > 1:
     sys.exit(f'error: unexpected argument {argv[1]!r}; flags begin with --.')
-  if _WORKDIR.value is None:
+  workdir = _WORKDIR.value or (_CONFIG.value or {}).get('workdir')
+  if workdir is None:
     sys.exit('error: --workdir is missing: the directory for the run.')
   if _CONFIG.value is None and _MODE.value not in modes.WITHOUT_CONFIG:
     sys.exit('error: --config is missing: a file of experiments/configs/.')
   try:
-    modes.do(_MODE.value, _CONFIG.value, _WORKDIR.value)
+    modes.do(_MODE.value, _CONFIG.value, workdir)
   except KeyboardInterrupt as stop:
     print(
       f'\n{stop or "stopped"}; the same command goes on from there.',

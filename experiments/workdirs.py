@@ -9,7 +9,7 @@ from typing import Any
 
 from lrcl import training
 
-_FREE = ('branch', 'only', 'digest')  # say what to do next, not what the run is
+_FREE = ('branch', 'only', 'digest', 'workdir')  # not what the run is
 _LISTS = {
   'seeds': (int, 'whole numbers'),
   'only': (str, 'names of rows'),

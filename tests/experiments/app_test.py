@@ -188,6 +188,14 @@ def test_missing_flags_and_files():
   assert 'smok: the argument is smoke or nothing' in done.stderr
 
 
+def test_a_config_may_name_its_directory(tmp_path):
+  workdir = tmp_path / 'gallery'
+  config = '--config=experiments/configs/schedule_gallery.py'
+  done = launch(config, f'--config.workdir={workdir}')
+  assert done.returncode == 0, done.stderr
+  assert (workdir / 'schedule_gallery.md').exists()
+
+
 def test_a_directory_of_another_run_is_left_alone(finished):
   workdir, _ = finished
   before = contents(workdir)
