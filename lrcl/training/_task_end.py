@@ -74,13 +74,21 @@ def _compile(learner, prepare, replicas, resident):
     key = jax.random.fold_in(jax.random.fold_in(state.rng, state.step), _SALT)
     return learner.on_task_end(state, batches, key)
 
-  def run_all(state, data, tables, task, rows, weights):
-    one = lambda args: run(args[0], data, args[1], task, *args[2:])
-    swap = lambda x: jnp.swapaxes(jnp.asarray(x), 0, 1)
-    rows, weights = jax.tree.map(swap, (rows, weights))
-    return jax.lax.map(one, (state, tables, rows, weights))
+  compiled = jax.jit(run, donate_argnums=0)
+  if replicas is None:
+    return compiled
 
-  return jax.jit(run if replicas is None else run_all, donate_argnums=0)
+  def run_each(state, data, tables, task, rows, weights):
+    # One program for all: inside another one, a replica might be rounded
+    # otherwise than a single run, and ends of tasks are rare.
+    states = []
+    for i in range(replicas):
+      one, table = jax.tree.map(lambda x, i=i: x[i], (state, tables))
+      mine = jax.tree.map(lambda x, i=i: x[:, i], (rows, weights))
+      states.append(compiled(one, data, table, task, *mine))
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+  return run_each
 
 
 def look_back_size(stream: Stream) -> int:

@@ -250,7 +250,9 @@ def test_a_constant_task_is_never_held(name):
   inner = methods.scale_by_schedule_value(RATE)
   params, state = run(make(name, inner=inner), (5,) * 6)
   plain, _ = run(inner, (5,) * 6)
-  jax.tree.map(np.testing.assert_array_equal, params, plain)
+  # Two programs: XLA need not round both alike.
+  close = functools.partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-7)
+  jax.tree.map(close, params, plain)
   np.testing.assert_array_equal(flat(state.importance), 0.0)
   np.testing.assert_array_equal(flat(state.anchor), flat(START))
 
