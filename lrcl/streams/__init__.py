@@ -25,6 +25,6 @@ from lrcl.streams._sources import is_resident as is_resident
 from lrcl.streams._stacked import StackedPlan as StackedPlan
 from lrcl.streams._stream import EvalSet as EvalSet
 from lrcl.streams._stream import Stream as Stream
-from lrcl.streams._stream import StreamPlan as StreamPlan
 from lrcl.streams._stream import make_batch as make_batch
+from lrcl.streams._stream_plan import StreamPlan as StreamPlan
 from lrcl.streams._tfds import from_tfds as from_tfds

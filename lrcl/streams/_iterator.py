@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from lrcl.base import check_steps
-from lrcl.streams._plan import Phase, PlanChunk
+from lrcl.streams._plan import PlanChunk
 from lrcl.streams._prepare import PrepareRows, Transform
 from lrcl.streams._stream import EvalSet, Stream
 
@@ -39,14 +39,18 @@ class IteratorPlan:
     return None
 
   @property
-  def phases(self) -> tuple[Phase, ...]:
-    """The single phase."""
-    return (Phase(0, 0, self.num_steps, 0),)
+  def timetable(self) -> int:
+    """The length of the single phase."""
+    return self.num_steps
 
   @property
   def boundaries(self) -> tuple[int, ...]:
     """None: there is one task."""
     return ()
+
+  def next_boundary(self, step: int) -> int:
+    """The end: there is one task."""
+    return self.num_steps
 
   @property
   def digest(self) -> str:

@@ -7,11 +7,9 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from lrcl.streams._hash import FIRST, HALF, SECOND, hash_keys, scramble
+
 _ROUNDS, _ROUNDS_SMALL, _SMALL = 6, 24, 256
-_MASK = (1 << 64) - 1
-_GOLDEN = 0x9E3779B97F4A7C15
-_FIRST, _SECOND = np.uint64(0xD6E8FEB86659FD93), np.uint64(0xCA5A826395121157)
-_HALF = np.uint64(32)
 
 
 def permute_indices(
@@ -67,7 +65,7 @@ def permute_indices(
       f'permute_indices: indices run from {entries.min()} to '
       f'{entries.max()}; they must lie in 0 to {size - 1}.'
     )
-  key = _keys(seed if isinstance(seed, Sequence) else (seed,), epochs)
+  key = hash_keys(seed if isinstance(seed, Sequence) else (seed,), epochs)
   shape = np.broadcast_shapes(entries.shape, epochs.shape)
   entries = np.broadcast_to(entries.astype(np.uint64), shape)
   if size == 1:
@@ -83,28 +81,7 @@ def permute_indices(
   return result.reshape(shape).astype(np.int64)
 
 
-def _keys(seed: Sequence[int], epochs: np.ndarray) -> np.ndarray:
-  """One 64-bit key for each of `epochs`."""
-  base = 0
-  for part in seed:
-    base = _scramble((base + int(part)) & _MASK)
-  # At least 1-d: numpy warns of overflow in scalars.
-  key = np.atleast_1d(epochs).astype(np.uint64) * np.uint64(_GOLDEN)
-  key ^= np.uint64(base)
-  for factor in (_FIRST, _SECOND):
-    key = (key ^ (key >> _HALF)) * factor
-  return key ^ (key >> _HALF)
-
-
-def _scramble(number: int) -> int:
-  """The mixing function of splitmix64."""
-  number = (number + _GOLDEN) & _MASK
-  number = ((number ^ (number >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-  number = ((number ^ (number >> 27)) * 0x94D049BB133111EB) & _MASK
-  return number ^ (number >> 31)
-
-
-_ROUND_KEYS = tuple(np.uint64(_scramble(i)) for i in range(_ROUNDS_SMALL))
+_ROUND_KEYS = tuple(np.uint64(scramble(i)) for i in range(_ROUNDS_SMALL))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -136,12 +113,12 @@ def _shift(
   value: np.ndarray, hashed: np.ndarray, modulus: np.uint64
 ) -> np.ndarray:
   """`(value + hash) % modulus`, in place on `hashed`; no division."""
-  hashed *= _FIRST
-  hashed ^= hashed >> _HALF
-  hashed *= _SECOND
-  hashed >>= _HALF
+  hashed *= FIRST
+  hashed ^= hashed >> HALF
+  hashed *= SECOND
+  hashed >>= HALF
   hashed *= modulus  # 32 random bits times the modulus: the high half is
-  hashed >>= _HALF  # uniform below the modulus
+  hashed >>= HALF  # uniform below the modulus
   hashed += value
   # Below the modulus the difference wraps to a huge number.
   return np.minimum(hashed, hashed - modulus)

@@ -1,5 +1,6 @@
 """The plan of a stream: which rows each step trains on."""
 
+import bisect
 from collections.abc import Iterable, Sequence
 import dataclasses
 import functools
@@ -9,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lrcl.base import check_steps
-from lrcl.streams._permutation import permute_indices
+from lrcl.streams._epochs import draw_epochs, pad_to_batches
 
 ENDLESS = 2**31 - 1
 """The number of steps of a plan that does not end: the largest int32."""
@@ -79,11 +80,23 @@ class Plan:
     """Length of the plan in steps."""
     return self.phases[-1].start + self.phases[-1].steps
 
-  @property
+  @functools.cached_property
   def boundaries(self) -> tuple[int, ...]:
     """Steps at which a new task begins, without 0."""
     pairs = zip(self.phases, self.phases[1:], strict=False)
     return tuple(b.start for a, b in pairs if a.task != b.task)
+
+  @property
+  def timetable(self) -> tuple[Phase, ...]:
+    """What decides when a step is in which task: the phases."""
+    return self.phases
+
+  def next_boundary(self, step: int) -> int:
+    """The first step after `step` at which a task begins, or the end."""
+    after = bisect.bisect_right(self.boundaries, step)
+    if after == len(self.boundaries):
+      return self.num_steps
+    return self.boundaries[after]
 
   @property
   def digest(self) -> str:
@@ -170,17 +183,11 @@ class Plan:
 
   def _fill(self, phase: Phase, start: int, out: PlanChunk) -> None:
     pool = self.pools[phase.task]
-    size, batch = len(pool), self.batch_size
     local = phase.offset - phase.start + np.arange(start, start + len(out[0]))
-    epoch, position = np.divmod(local, -(-size // batch))
-    rank = position[:, None] * batch + np.arange(batch)
-    padding = rank >= size
-    if padding.any():
+    seed = None if self.seed is None else (self.seed, phase.task)
+    rank, padding = draw_epochs(local, len(pool), self.batch_size, seed)
+    if padding is not None:
       out.weights[padding] = 0.0
-      rank = np.where(padding, rank % size, rank)
-    if self.seed is not None:
-      seed = (self.seed, phase.task)
-      rank = permute_indices(rank, size, seed=seed, epoch=epoch[:, None])
     out.task_ids[:] = phase.task
     np.take(pool, rank, out=out.indices, mode='clip')
 
@@ -247,14 +254,3 @@ def _lay_out(
   if start > ENDLESS:
     raise ValueError(f'make_plan: {start} steps do not fit an int32.')
   return tuple(result)
-
-
-def pad_to_batches(
-  rows: np.ndarray, batch_size: int, num_batches: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-  """Cuts `rows` into batches, padded by repeated rows of weight 0."""
-  batch_size = check_steps('pad_to_batches', 'batch_size', batch_size, 1)
-  num_batches = num_batches or -(-len(rows) // batch_size)
-  rank = np.arange(num_batches * batch_size).reshape(num_batches, batch_size)
-  weights = (rank < len(rows)).astype(np.float32)
-  return rows[rank % len(rows)].astype(np.int32), weights

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lrcl.streams._plan import Plan
+from lrcl.streams._iterator import IteratorPlan
 from lrcl.streams._sources import Source
 from lrcl.streams._stacked import StackedPlan
 from lrcl.streams._stream import EvalSet, Stream
@@ -42,8 +42,7 @@ def replicate(streams: Sequence[Stream]) -> Stream:
   streams = list(streams)
   if not streams:
     raise ValueError('replicate: there are no streams; give at least one.')
-  plans = tuple(s.plan for s in streams if isinstance(s.plan, Plan))
-  if len(plans) < len(streams):
+  if any(isinstance(s.plan, IteratorPlan | StackedPlan) for s in streams):
     raise ValueError('replicate: only single plans can be stacked.')
   for number, other in enumerate(streams[1:], 1):
     for name, differs in _DIFFERENCES.items():
@@ -54,7 +53,7 @@ def replicate(streams: Sequence[Stream]) -> Stream:
         )
   return dataclasses.replace(
     streams[0],
-    plan=StackedPlan(plans),
+    plan=StackedPlan(tuple(s.plan for s in streams)),
     tables=_stack([s.tables for s in streams]),
     evaluation=_stack_sets([s.evaluation for s in streams]),
   )
@@ -108,7 +107,9 @@ def _test_sets_differ(a: Stream, b: Stream) -> bool:
 
 _DIFFERENCES: Mapping[str, Callable[[Stream, Stream], bool]] = {
   'batch size': lambda a, b: a.batch_size != b.batch_size,
-  'steps per task or boundaries': lambda a, b: a.plan.phases != b.plan.phases,
+  'steps per task or boundaries': lambda a, b: (
+    a.plan.timetable != b.plan.timetable
+  ),
   'number of tasks': lambda a, b: a.num_tasks != b.num_tasks,
   'number of classes': lambda a, b: a.num_classes != b.num_classes,
   'the shapes of tables': lambda a, b: _shapes(a.tables) != _shapes(b.tables),

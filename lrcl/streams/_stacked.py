@@ -1,19 +1,22 @@
 """Several plans side by side, for sweeps over seeds and class orders."""
 
+from collections.abc import Sequence
 import dataclasses
 import functools
 import hashlib
+from typing import Any
 
 import numpy as np
 
-from lrcl.streams._plan import Phase, Plan, PlanChunk
+from lrcl.streams._plan import PlanChunk
+from lrcl.streams._stream_plan import StreamPlan
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StackedPlan:
-  """Plans with the same phases and batch size, one per replica."""
+  """Plans with the same timetable and batch size, one per replica."""
 
-  plans: tuple[Plan, ...]
+  plans: tuple[StreamPlan, ...]
 
   @property
   def replicas(self) -> int:
@@ -26,9 +29,9 @@ class StackedPlan:
     return self.plans[0].batch_size
 
   @property
-  def phases(self) -> tuple[Phase, ...]:
-    """The phases, which all plans share."""
-    return self.plans[0].phases
+  def timetable(self) -> Any:
+    """When a step is in which task, which all plans share."""
+    return self.plans[0].timetable
 
   @property
   def num_steps(self) -> int:
@@ -36,9 +39,13 @@ class StackedPlan:
     return self.plans[0].num_steps
 
   @property
-  def boundaries(self) -> tuple[int, ...]:
+  def boundaries(self) -> Sequence[int]:
     """Steps at which a new task begins, without 0."""
     return self.plans[0].boundaries
+
+  def next_boundary(self, step: int) -> int:
+    """The first step after `step` at which a task begins, or the end."""
+    return self.plans[0].next_boundary(step)
 
   @property
   def digest(self) -> str:

@@ -1,17 +1,18 @@
 """The stream: data, plan and the function that makes batches of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from lrcl.streams._digest import describe
-from lrcl.streams._plan import Phase, PlanChunk
+from lrcl.streams._plan import PlanChunk
 from lrcl.streams._sources import Source, gather, is_resident
+from lrcl.streams._stream_plan import StreamPlan
 
 Prepare = Callable[[Mapping[str, jax.Array], Any, jax.Array], Mapping]
 """`prepare(rows, tables, task_id) -> batch`, pure, runs on the device.
@@ -20,54 +21,6 @@ Prepare = Callable[[Mapping[str, jax.Array], Any, jax.Array], Mapping]
 `tables` is the stream's pytree of small arrays. The batch it returns needs no
 `weight`, and no `task` where all rows belong to `task_id`.
 """
-
-
-class StreamPlan(Protocol):
-  """What a stream needs of its plan: `Plan`, a stack of them, and others."""
-
-  @property
-  def replicas(self) -> int | None:
-    """None, or how many plans are stacked."""
-    ...
-
-  @property
-  def phases(self) -> tuple[Phase, ...]:
-    """Which task is trained when."""
-    ...
-
-  @property
-  def batch_size(self) -> int:
-    """Rows in a batch."""
-    ...
-
-  @property
-  def num_steps(self) -> int:
-    """Length in steps."""
-    ...
-
-  @property
-  def boundaries(self) -> tuple[int, ...]:
-    """Steps at which a new task begins, without 0."""
-    ...
-
-  @property
-  def digest(self) -> str:
-    """sha256 of everything that decides the plan."""
-    ...
-
-  def chunk(self, start: int, steps: int) -> PlanChunk:
-    """The rows of `steps` steps from `start` on."""
-    ...
-
-  def hold(self, step: int) -> 'StreamPlan':
-    """The same up to `step`, then for ever the task of `step - 1`."""
-    ...
-
-  def task_batches(
-    self, task: int, batch_size: int
-  ) -> tuple[np.ndarray, np.ndarray]:
-    """Every training row of one task once."""
-    ...
 
 
 def make_batch(
@@ -172,7 +125,7 @@ class Stream:
     return self.plan.batch_size
 
   @property
-  def boundaries(self) -> tuple[int, ...]:
+  def boundaries(self) -> Sequence[int]:
     """Steps at which a new task begins, without 0."""
     return self.plan.boundaries
 

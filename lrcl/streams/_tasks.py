@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from lrcl.base import check_steps
-from lrcl.streams._plan import Plan, make_plan, pad_to_batches
+from lrcl.streams._epochs import pad_to_batches
+from lrcl.streams._plan import Plan, make_plan
 from lrcl.streams._sources import Source, as_source, gather, labels_of
 from lrcl.streams._stream import EvalSet, Prepare
 

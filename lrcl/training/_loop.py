@@ -1,6 +1,5 @@
 """The loop: chunks on the device, and everything else between two chunks."""
 
-import bisect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -192,23 +191,23 @@ class _Stops:
 
   def __init__(self, stream, end, evaluate_every, save_every):
     self.end = end
-    self.boundaries = stream.boundaries
-    self._task_ends = {*stream.boundaries, stream.num_steps}
+    self._plan = stream.plan
     self._evaluate_every, self._save_every = evaluate_every, save_every
 
   def segments(self, step: int, length: int) -> Iterator[_Segment]:
     """Cuts the run into segments of at most `length` steps."""
     while step < self.end:
-      stops = [step + length, self.end]
-      ahead = bisect.bisect_right(self.boundaries, step)
-      stops += self.boundaries[ahead : ahead + 1]
+      stops = [step + length, self.end, self._plan.next_boundary(step)]
       for every in (self._evaluate_every, self._save_every):
         stops += [step + every - step % every] if every else []
       yield _Segment(step, min(stops))
       step = min(stops)
 
+  def begins_task(self, step: int) -> bool:
+    return 0 < step < self._plan.num_steps and self.ends_task(step)
+
   def ends_task(self, step: int) -> bool:
-    return step in self._task_ends
+    return step > 0 and self._plan.next_boundary(step - 1) == step
 
   def evaluates(self, step: int) -> bool:
     return self._at(step, self._evaluate_every)
@@ -270,7 +269,7 @@ def _train(device, book, stops, state, bar, stop) -> TrainState:
   segment = next(segments, None)
   inputs = device.read(segment)
   while segment is not None:
-    if segment.start in stops.boundaries:
+    if stops.begins_task(segment.start):
       state = device.end_task(state, segment.start)
     state, infos = device.run(state, segment, inputs)
     task = int(inputs.task_ids[segment.stop - segment.start - 1])
