@@ -134,6 +134,14 @@ ROWS = {
   'normalize_and_project': Row(
     lambda _: optax.chain(rate(), methods.normalize_and_project())
   ),
+  'scale_groups': Row(
+    lambda _: optax.chain(methods.scale_groups({'^Dense': 0.01}), rate())
+  ),
+  'params_ema': Row(lambda _: optax.chain(methods.params_ema(0.99), rate())),
+  'params_window, every 10th': Row(
+    lambda _: optax.chain(methods.params_window(5, every=10), rate())
+  ),
+  'dynamic_ema': Row(lambda _: optax.chain(methods.dynamic_ema(), rate())),
   'orthogonal_gradient, 20': Row(
     lambda _: optax.chain(rate(), methods.orthogonal_gradient(20))
   ),
@@ -142,6 +150,10 @@ ROWS = {
   ),
   'add_distillation_on_memory': Row(dark_replay, REPLAY),
   'retrieve_interfered': Row(retrieve, REPLAY),
+  'refresh, no noise': Row(
+    lambda _: methods.refresh(rate(), noise=0.0), REPLAY
+  ),
+  'refresh': Row(lambda _: methods.refresh(rate()), REPLAY),
   'project_on_memory': Row(
     lambda stream: remember(
       stream, optax.chain(rate(), methods.project_on_memory(-1))

@@ -6,6 +6,11 @@ from lrcl.methods._anchor import AnchorState as AnchorState
 from lrcl.methods._anchor import EwcState as EwcState
 from lrcl.methods._anchor import add_ewc_penalty as add_ewc_penalty
 from lrcl.methods._anchor import add_l2_anchor as add_l2_anchor
+from lrcl.methods._averaging import ParamsAverageState as ParamsAverageState
+from lrcl.methods._averaging import averaged_params as averaged_params
+from lrcl.methods._averaging import params_ema as params_ema
+from lrcl.methods._averaging import params_mean as params_mean
+from lrcl.methods._averaging import start_from_average as start_from_average
 from lrcl.methods._cdat import CdatState as CdatState
 from lrcl.methods._cdat import scale_by_cdat as scale_by_cdat
 from lrcl.methods._class_balanced import (
@@ -24,6 +29,8 @@ from lrcl.methods._consolidate import (
 from lrcl.methods._distillation import (
   add_distillation_on_memory as add_distillation_on_memory,
 )
+from lrcl.methods._dynamic_ema import DynamicEmaState as DynamicEmaState
+from lrcl.methods._dynamic_ema import dynamic_ema as dynamic_ema
 from lrcl.methods._fedhyper import FedHyperState as FedHyperState
 from lrcl.methods._fedhyper import (
   scale_by_fedhyper_global as scale_by_fedhyper_global,
@@ -44,6 +51,7 @@ from lrcl.methods._gradient_diversity import gss_policy as gss_policy
 from lrcl.methods._gradient_projection import (
   project_on_memory as project_on_memory,
 )
+from lrcl.methods._groups import scale_groups as scale_groups
 from lrcl.methods._hypergradient import (
   HypergradientState as HypergradientState,
 )
@@ -71,17 +79,27 @@ from lrcl.methods._rate import applied_rate as applied_rate
 from lrcl.methods._rate import (
   scale_by_schedule_value as scale_by_schedule_value,
 )
+from lrcl.methods._refresh import RefreshState as RefreshState
+from lrcl.methods._refresh import refresh as refresh
 from lrcl.methods._replay import add_memory_gradient as add_memory_gradient
 from lrcl.methods._replay_rate import ReplayRateState as ReplayRateState
 from lrcl.methods._replay_rate import (
   scale_by_replay_rate as scale_by_replay_rate,
 )
+from lrcl.methods._reset import ResetOnTaskState as ResetOnTaskState
+from lrcl.methods._reset import reset_on_task as reset_on_task
 from lrcl.methods._retrieval import map_memory as map_memory
 from lrcl.methods._retrieval import retrieve_interfered as retrieve_interfered
 from lrcl.methods._riemannian_walk import (
   RiemannianWalkState as RiemannianWalkState,
 )
 from lrcl.methods._riemannian_walk import riemannian_walk as riemannian_walk
+from lrcl.methods._shrink_and_perturb import (
+  ShrinkAndPerturbState as ShrinkAndPerturbState,
+)
+from lrcl.methods._shrink_and_perturb import (
+  shrink_and_perturb as shrink_and_perturb,
+)
 from lrcl.methods._synaptic import SynapticState as SynapticState
 from lrcl.methods._synaptic import (
   synaptic_intelligence as synaptic_intelligence,
@@ -90,6 +108,9 @@ from lrcl.methods._weight_projection import NormState as NormState
 from lrcl.methods._weight_projection import (
   normalize_and_project as normalize_and_project,
 )
+from lrcl.methods._window import ParamsWindowState as ParamsWindowState
+from lrcl.methods._window import merge_weights as merge_weights
+from lrcl.methods._window import params_window as params_window
 from lrcl.methods._with_penalty import WithPenaltyState as WithPenaltyState
 from lrcl.methods._with_penalty import with_ewc_penalty as with_ewc_penalty
 from lrcl.methods._with_penalty import with_l2_anchor as with_l2_anchor

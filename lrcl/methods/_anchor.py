@@ -73,7 +73,8 @@ class EwcState(NamedTuple):
     del kwargs
     _check_merge(fisher, decay, merge)
     params = tree.mask_like(params, self.anchor)
-    fisher = _check_fisher(tree.mask_like(fisher, self.fisher), self.fisher)
+    fisher = tree.mask_like(fisher, self.fisher)
+    fisher = check_fisher('EwcState.consolidate', fisher, self.fisher)
     decay = jnp.asarray(decay, jnp.float32)
     kept = jax.tree.map(lambda f: decay * f, self.fisher)
     total = jax.tree.map(lambda k, f: k + _quadratic.wide(f), kept, fisher)
@@ -251,16 +252,16 @@ def _check_merge(fisher: Any, decay: Any, merge: str) -> None:
   base.check_value('EwcState.consolidate', 'decay', decay, minimum=0)
 
 
-def _check_fisher(fisher: Any, like: Any) -> Any:
+def check_fisher(where: str, fisher: Any, like: Any) -> Any:
   """Returns `fisher`; it must have an array for each that the state holds."""
 
   def check(path, ours, theirs):
     shape = None if tree.is_masked(theirs) else jnp.shape(theirs)
     if shape != ours.shape:
       raise ValueError(
-        f'EwcState.consolidate: fisher has shape {shape} at '
-        f'{tree.leaf_name(path)!r}, the state {ours.shape}; compute it for the '
-        'same parameters, with a mask that is not narrower.'
+        f'{where}: fisher has shape {shape} at {tree.leaf_name(path)!r}, the '
+        f'state {ours.shape}; compute it for the same parameters, with a mask '
+        'that is not narrower.'
       )
 
   jax.tree_util.tree_map_with_path(check, like, fisher)

@@ -146,6 +146,23 @@ def make_retrieval() -> optax.GradientTransformation:
   return with_memory(methods.retrieve_interfered(inner, 4), batch_size=8)
 
 
+def make_refresh() -> optax.GradientTransformation:
+  rate = methods.scale_by_schedule_value(0.1)
+  inner = optax.chain(methods.add_memory_gradient(0.5), rate)
+  return with_memory(methods.refresh(inner, 0.01, noise=0.1))
+
+
+def make_reset() -> optax.GradientTransformation:
+  link = optax.schedules.InjectStatefulHyperparamsState
+  inner = optax.chain(optax.scale_by_adam(), make_rate())
+  return methods.reset_on_task(inner, keep=link)
+
+
+def make_shrink_and_perturb() -> optax.GradientTransformation:
+  perturb = methods.shrink_and_perturb(0.6, 0.01)
+  return optax.chain(make_rate(), perturb)
+
+
 METHODS = {
   'scale_by_schedule_value': Method(make_rate, ('task_id',), rate=True),
   'add_l2_anchor': Method(lambda: methods.add_l2_anchor(0.5), identity=True),
@@ -171,6 +188,10 @@ METHODS = {
     lambda: optax.chain(make_rate(), methods.normalize_and_project()),
     ('task_id',),
     rate=True,
+  ),
+  'reset_on_task': Method(make_reset, ('task_id',), rate=True),
+  'shrink_and_perturb': Method(
+    make_shrink_and_perturb, ('task_id',), rate=True
   ),
   'scale_by_mup': Method(make_mup),
   'scale_by_hypergradient': Method(make_hypergradient, rate=True),
@@ -220,6 +241,12 @@ METHODS = {
     ),
     ('batch', 'grad_fn', 'value_fn'),
   ),
+  'refresh': Method(make_refresh, ('batch', 'grad_fn'), rate=True),
+  'params_ema': Method(lambda: methods.params_ema(0.9, every=2), identity=True),
+  'params_mean': Method(methods.params_mean, identity=True),
+  'params_window': Method(lambda: methods.params_window(3), identity=True),
+  'dynamic_ema': Method(methods.dynamic_ema, identity=True),
+  'scale_groups': Method(lambda: methods.scale_groups({'^hidden': 0.1})),
   'accumulate': Method(
     lambda: methods.accumulate(make_rate(), 2), ('task_id',), rate=True
   ),
@@ -232,7 +259,7 @@ METHODS = {
     make_canonical, ('batch', 'grad_fn', 'task_id'), rate=True
   ),
 }
-OPTAX_INSIDE = ('accumulate', 'canonical')
+OPTAX_INSIDE = ('accumulate', 'canonical', 'reset_on_task')
 
 
 def rows(keep: Callable[[str], bool] = lambda name: True) -> Any:
