@@ -142,6 +142,13 @@ ROWS = {
     lambda _: optax.chain(methods.params_window(5, every=10), rate())
   ),
   'dynamic_ema': Row(lambda _: optax.chain(methods.dynamic_ema(), rate())),
+  'shrink_and_perturb, at each task': Row(
+    lambda _: optax.chain(rate(), methods.shrink_and_perturb(0.6, 0.01))
+  ),
+  'reset_on_task, Adam': Row(
+    lambda _: optax.chain(methods.reset_on_task(optax.scale_by_adam()), rate()),
+    bare=adam,
+  ),
   'orthogonal_gradient, 20': Row(
     lambda _: optax.chain(rate(), methods.orthogonal_gradient(20))
   ),
