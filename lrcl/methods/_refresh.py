@@ -133,14 +133,14 @@ def refresh(
       selects nothing.
 
   Example:
-    >>> tx = refresh(optax.sgd(0.5), 0.1, noise=0.0)
+    >>> tx = refresh(optax.sgd(0.5), 0.5, noise=0.0)
     >>> grad_fn = lambda params, batch: params  # of half the square
     >>> params = jnp.array([3.0, 4.0])
     >>> updates, _ = tx.update(
     ...   params, tx.init(params), params, batch={}, grad_fn=grad_fn
     ... )
-    >>> print(params + updates)  # to 1.1 of the point, and half the way back
-    [1.6500001 2.2      ]
+    >>> print(params + updates)  # out to [4.5 6.], and half of that back
+    [2.25 3.  ]
 
   References:
     Wang et al., `A unified and general framework for continual learning
