@@ -58,6 +58,28 @@ def weighted_mean(losses: jax.Array, weight: jax.Array) -> jax.Array:
   return jnp.where(total > 0, mean, 0.0)
 
 
+def unit_means(values: jax.Array, weight: jax.Array | None) -> jax.Array:
+  """Means `[units]` of `[batch, ..., units]`, in float32.
+
+  Args:
+    values: one value per row, position and unit.
+    weight: `[batch]`, of the rows; None: all alike. Where all weigh 0, so do
+      the means.
+  """
+  wide = values.astype(jnp.float32)
+  rows = wide.mean(tuple(range(1, values.ndim - 1)))
+  if weight is None:
+    return rows.mean(0)
+  total = jnp.sum(weight, dtype=jnp.float32)
+  mean = weight.astype(jnp.float32) @ rows / jnp.maximum(total, 1e-12)
+  return jnp.where(total > 0, mean, 0.0)
+
+
+def unit_scores(size: jax.Array) -> jax.Array:
+  """Mean absolute activations `[units]` over their mean in the layer."""
+  return size / (jnp.mean(size) + 1e-9)
+
+
 def restrict(logits: jax.Array, batch: Batch, *, where: str) -> jax.Array:
   """Puts the classes outside `batch['class_mask']` out of reach, if any.
 

@@ -16,3 +16,12 @@ from lrcl.metrics._matrix import backward_transfer as backward_transfer
 from lrcl.metrics._matrix import forgetting as forgetting
 from lrcl.metrics._matrix import forward_transfer as forward_transfer
 from lrcl.metrics._matrix import learning_accuracy as learning_accuracy
+from lrcl.metrics._plasticity import active_fraction as active_fraction
+from lrcl.metrics._plasticity import dormant_fraction as dormant_fraction
+from lrcl.metrics._plasticity import (
+  update_to_weight_ratio as update_to_weight_ratio,
+)
+from lrcl.metrics._plasticity import weight_norm as weight_norm
+from lrcl.metrics._rank import effective_rank as effective_rank
+from lrcl.metrics._rank import feature_rank as feature_rank
+from lrcl.metrics._rank import stable_rank as stable_rank
