@@ -23,7 +23,7 @@ def make_evaluator(
   result of a replicated stream has a leading axis of replicas.
 
   Args:
-    learner: gives the model, the loss and `predict`.
+    learner: gives the model, the loss, `predict` and `eval_params`.
     stream: gives the test sets; its `evaluation` must not be None.
     batch_size: examples per forward pass, a matter of memory only.
 
@@ -39,11 +39,11 @@ def make_evaluator(
   indices, weights = _in_batches(sets.indices, sets.weights, batch_size)
   tasks = np.arange(sets.num_tasks, dtype=np.int32)
 
-  def evaluate_batch(state, data, tables, task, rows, weight):
+  def evaluate_batch(params, state, data, tables, task, rows, weight):
     rows = jax.tree.map(lambda x: x[rows], data)
     batch = make_batch(rows, tables, task, weight, sets.prepare)
     logits, _ = learner.apply_fn(
-      state.params,
+      params,
       batch['inputs'],
       rng=None,
       model_state=state.model_state,
@@ -58,7 +58,10 @@ def make_evaluator(
   def evaluate_all(state, data, tables, indices, weights):
     def task(args):
       task, rows, weight = args
-      batch = lambda args: evaluate_batch(state, data, tables, task, *args)
+      params = learner.eval_params(state, task)
+      batch = lambda args: evaluate_batch(
+        params, state, data, tables, task, *args
+      )
       right, loss, count = jax.lax.map(batch, (rows, weight))
       count = jnp.maximum(jnp.sum(count), 1e-12)
       return jnp.sum(right) / count, jnp.sum(loss) / count

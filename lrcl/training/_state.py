@@ -42,6 +42,12 @@ def identity(state: TrainState, task_data: Any, key: Any) -> TrainState:
   return state
 
 
+def current_params(state: TrainState, task_id: Any) -> base.Params:
+  """The parameters that are trained, whatever the task."""
+  del task_id
+  return state.params
+
+
 EffectiveRate = Callable[[base.Params, jax.Array], Any]
 """`effective_rate(params, learning_rate) -> scalars`, a tree of them."""
 
@@ -62,6 +68,9 @@ class Learner:
       A checkpoint at a task's end holds the state before it, so that a branch
       from there goes on as if the task had not ended.
     predict: `predict(logits, batch) -> labels[batch]`.
+    eval_params: `eval_params(state, task_id) -> params`, traced: what is
+      evaluated on a task. Methods that keep an average, or a part of the
+      network for each task, have a function to read it from `state.opt_state`.
     effective_rate: for a model with normalised layers, whose records are then
       to hold `effective_learning_rate`: `effective_rate(params, rate)` gives a
       scalar per leaf, such as `functools.partial(
@@ -79,6 +88,7 @@ class Learner:
   loss_fn: base.LossFn = cross_entropy
   on_task_end: TaskEnd = identity
   predict: Callable[[jax.Array, base.Batch], jax.Array] = argmax
+  eval_params: Callable[[TrainState, jax.Array], base.Params] = current_params
   effective_rate: EffectiveRate | None = None
 
 
