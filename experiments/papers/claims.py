@@ -8,6 +8,11 @@ A file `experiments/papers/NAME.py` holds a `CLAIM` and a function
 prints the outcome. The default size also keeps it, as
 `experiments/papers/results/NAME.json`, from which
 `python -m experiments.papers.table` makes docs/claims.md.
+
+A claim on images has a function `run(size, data_dir)`, ends in
+`claims.main(CLAIM, run, takes_data=True)` and takes `--data_dir`, where
+`python -m experiments.fetch_data` leaves MNIST and Fashion-MNIST. Its smoke
+size has to do with scikit-learn's digits alone, so that it needs no data.
 """
 
 import argparse
@@ -26,6 +31,9 @@ Size = Literal['smoke', 'default', 'full']
 Verdict = Literal['reproduced', 'partly reproduced', 'not reproduced']
 
 RESULTS = pathlib.Path(__file__).parent / 'results'
+
+FETCH = 'python -m experiments.fetch_data DEST mnist fashion_mnist'
+"""The command that makes a `--data_dir`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,15 +126,35 @@ def is_below(
   return bool(mean + half < -margin)
 
 
-def main(claim: Claim, run: Callable[[Size], Outcome]) -> None:
-  """Measures the claim, prints the outcome, keeps that of the default size."""
+def main(
+  claim: Claim, run: Callable[..., Outcome], *, takes_data: bool = False
+) -> None:
+  """Measures the claim, prints the outcome, keeps that of the default size.
+
+  Args:
+    claim: what is measured.
+    run: `run(size) -> outcome`.
+    takes_data: whether it is `run(size, data_dir) -> outcome` instead, with
+      None for `data_dir` in the smoke size only.
+
+  Raises:
+    SystemExit: with a line that says what to do, if there is no `--data_dir`
+      and the size is not smoke.
+  """
   parser = argparse.ArgumentParser(
     prog=f'python -m experiments.papers.{claim.name}', description=claim.says
   )
   parser.add_argument('--size', choices=get_args(Size), default='default')
-  size = parser.parse_args().size
+  if takes_data:
+    parser.add_argument('--data_dir', help='of TFDS, with the images')
+  options = parser.parse_args()
+  size, data = options.size, ()
+  if takes_data:
+    data = (options.data_dir,)
+    if size != 'smoke' and options.data_dir is None:
+      parser.error(f'--size={size} needs --data_dir=DEST; run: {FETCH}')
   began = time.process_time()
-  outcome = run(size)
+  outcome = run(size, *data)
   seconds = time.process_time() - began
   print(format_outcome(claim, outcome, seconds))
   if size == 'default':

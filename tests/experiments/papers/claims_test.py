@@ -39,3 +39,26 @@ def test_a_verdict_follows_from_the_seeds():
   assert not claims.is_below(near, far)
   assert claims.is_below(near, [x + 1 for x in far])
   assert not claims.is_below(near, [x + 1 for x in near], margin=1.0)
+
+
+def test_a_claim_on_images_asks_for_data_unless_it_is_the_smoke_size(
+  monkeypatch, capsys
+):
+  claim = claims.Claim('images_claim', 'Images', 'A paper', 'A sentence.')
+  asked = []
+
+  def run(size, data_dir):
+    asked.append((size, data_dir))
+    return claims.Outcome('reproduced', 'All.', [{'a': 1}], 'None.')
+
+  def start(*arguments):
+    monkeypatch.setattr('sys.argv', ['images_claim', *arguments])
+    claims.main(claim, run, takes_data=True)
+
+  start('--size=smoke')
+  start('--size=full', '--data_dir=somewhere')
+  assert asked == [('smoke', None), ('full', 'somewhere')]
+  with pytest.raises(SystemExit):
+    start()
+  assert claims.FETCH in capsys.readouterr().err
+  assert len(asked) == 2

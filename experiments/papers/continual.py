@@ -1,0 +1,271 @@
+"""Runs of continual-learning methods over a sequence of tasks.
+
+One method is one compiled program, from the first weights to the accuracy on
+every task after every task. Seeds (data order, classes, weights) and
+hyper-parameters are its arguments:
+
+  stream = sequences.split_stream(images, seeds, steps_per_task=100)
+  init_fn, apply_fn = sequences.make_mlp(stream, (100, 100))
+  make_learner = lambda setting: training.Learner(
+    optax.sgd(setting['rate']), apply_fn
+  )
+  trials = Trials(stream, seeds, init_fn, make_learner)
+  tuned, found = trials.tune({'rate': rates}, tuning_seeds=(5, 6), seeds=(0, 1))
+  metrics.forgetting(found.matrix)
+
+It is made of the library's stream, step and learner, and gives what
+`lrcl.training.train_stream` gives (a test compares them), without its records,
+checkpoints and stops between chunks.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.papers import continual_arrays as arrays
+from experiments.papers import tuning
+from lrcl import streams, training
+
+MakeLearner = Callable[[tuning.Setting], training.Learner]
+"""`make_learner(setting)`, of traced float32 scalars by name."""
+
+Read = Callable[[training.TrainState], Any]
+
+
+class Found(NamedTuple):
+  """What runs gave, numpy arrays with the axes `[settings, seeds]` in front.
+
+  There are P phases (tasks in the order of training; one if they are mixed),
+  each with N evaluations, the last of them at its end.
+
+  Attributes:
+    accuracy: `[..., P, N, T]` on the test set of each of the T tasks.
+    loss: `[..., P, N]`, mean over the training steps since the last
+      evaluation.
+    read: what `read(state)` gave, each leaf `[..., P, N, ...]`.
+  """
+
+  accuracy: np.ndarray
+  loss: np.ndarray
+  read: Any
+
+  @property
+  def matrix(self) -> np.ndarray:
+    """`A[..., i, j]`, accuracy on task j after task i, for `lrcl.metrics`."""
+    return self.accuracy[..., -1, :]
+
+  @property
+  def series(self) -> np.ndarray:
+    """All evaluations in a row `[..., P * N, T]`, for the stability gap.
+
+    The ends of tasks are its rows `N - 1, 2 N - 1, ...`.
+    """
+    *lead, phases, times, tasks = self.accuracy.shape
+    return self.accuracy.reshape(*lead, phases * times, tasks)
+
+  @property
+  def final(self) -> np.ndarray:
+    """Mean accuracy over all tasks at the end `[...]`."""
+    return self.accuracy[..., -1, -1, :].mean(-1)
+
+  def pick(self, index: Any) -> 'Found':
+    """The runs at an index of the leading axes."""
+    return jax.tree.map(lambda x: x[index], self)
+
+
+class Trials:
+  """The runs of one method on one stream.
+
+  Args:
+    stream: a stack of streams (`lrcl.streams.replicate`), one for each seed,
+      in memory, with test sets.
+    seeds: of the runs, in the order of the stack. A seed also draws the first
+      weights and all that is random in a run.
+    init_fn: `init_fn(key) -> (params, model_state)`.
+    make_learner: the method. Its `tx` is a chain, not a function.
+    phases: into how many phases of one length to cut the stream; each ends
+      with an evaluation, and all boundaries must be such ends. None: one more
+      than there are boundaries, hence one for each task in order.
+    evaluate_every: evaluate every so many steps; None: at ends of phases. It
+      must divide the steps of a phase.
+    read: `read(state)`, an array or a tree of them to keep at each evaluation.
+    company: how many runs are vmapped. One by one is best on a CPU for all
+      but the smallest models.
+
+  Raises:
+    ValueError: if stream, seeds, phases and steps do not go together.
+  """
+
+  def __init__(
+    self,
+    stream: streams.Stream,
+    seeds: Sequence[int],
+    init_fn: Callable[[jax.Array], tuple[Any, Any]],
+    make_learner: MakeLearner,
+    *,
+    phases: int | None = None,
+    evaluate_every: int | None = None,
+    read: Read = lambda state: (),
+    company: int = 1,
+  ):
+    ends = arrays.phase_ends(stream, phases)
+    every = evaluate_every or ends[0]
+    if ends[0] % every:
+      raise ValueError(
+        f'Trials: evaluate_every is {every}; it must divide the {ends[0]} '
+        'steps of a phase.'
+      )
+    if stream.replicas != len(seeds):
+      raise ValueError(
+        f'Trials: there are {len(seeds)} seeds and a stack of '
+        f'{stream.replicas} streams; give one seed for each.'
+      )
+    self._stream, self._seeds = stream, list(seeds)
+    self._init_fn, self._make_learner = init_fn, make_learner
+    self._read, self._company = read, company
+    self._data = arrays.rows_of(stream)
+    self._own = arrays.own_arrays(stream, ends, every)
+    starts = set(arrays.boundaries(stream))
+    self._ends_task = np.array([end in starts for end in ends])
+    run = jax.vmap(self._run, (0, 0, None, 0)) if company > 1 else self._run
+    self._compiled = jax.jit(run)
+
+  def sweep(
+    self, settings: Mapping[str, np.ndarray], seeds: Sequence[int]
+  ) -> Found:
+    """Runs every setting with every seed.
+
+    Args:
+      settings: arrays of one length by name, such as `tuning.grid` makes.
+      seeds: some of the seeds of the constructor.
+    """
+    count = len(next(iter(settings.values())))
+    places = [self._seeds.index(seed) for seed in seeds]
+    rows = [(i, place) for i in range(count) for place in places]
+    together = self._company
+    found = []
+    for start in range(0, len(rows), together):
+      some = rows[start : start + together]
+      full = (some * together)[:together]  # one shape, one program
+      made = self._run_some(settings, full)
+      found.append(jax.tree.map(lambda x, some=some: x[: len(some)], made))
+    shape = (count, len(places))
+    join = lambda *x: np.concatenate(x).reshape(*shape, *x[0].shape[1:])
+    return jax.tree.map(join, *found)
+
+  def tune(
+    self,
+    axes: tuning.Axes,
+    *,
+    tuning_seeds: Sequence[int],
+    seeds: Sequence[int],
+  ) -> tuple[tuning.Tuned, Found]:
+    """Chooses the setting of the best final accuracy, and runs it.
+
+    Args:
+      axes: the grid.
+      tuning_seeds: seeds on which to choose.
+      seeds: seeds to report; none of them is a tuning seed.
+
+    Returns:
+      The setting, with errors (1 - accuracy) as losses, and the runs that are
+      reported, `[seeds]`.
+
+    Raises:
+      ValueError: if a seed is both tuned on and reported.
+    """
+    if set(tuning_seeds) & set(seeds):
+      raise ValueError(
+        f'Trials.tune: tuning_seeds is {list(tuning_seeds)} and seeds '
+        f'{list(seeds)}; they must have no seed in common.'
+      )
+    tried = self.sweep(tuning.grid(axes), tuning_seeds)
+    setting, edges = tuning.choose(axes, _errors(tried))
+    alone = tuning.grid({name: [value] for name, value in setting.items()})
+    found = self.sweep(alone, seeds).pick(0)
+    return tuning.Tuned(setting, edges, _errors(found)), found
+
+  def _run_some(self, settings: Mapping[str, np.ndarray], rows: list) -> Found:
+    """Runs `(setting, seed)` pairs by one call of the program."""
+    which = [i for i, _ in rows]
+    places = [place for _, place in rows]
+    values = {n: np.asarray(c, np.float32)[which] for n, c in settings.items()}
+    keys = jax.vmap(jax.random.key)(
+      jnp.asarray([self._seeds[place] for place in places], jnp.uint32)
+    )
+    own = jax.tree.map(lambda x: x[np.asarray(places)], self._own)
+    if self._company > 1:
+      return jax.device_get(self._compiled(values, keys, self._data, own))
+    values, keys, own = jax.tree.map(lambda x: x[0], (values, keys, own))
+    found = jax.device_get(self._compiled(values, keys, self._data, own))
+    return jax.tree.map(lambda x: x[None], found)
+
+  def _run(
+    self, setting: Any, key: jax.Array, data: Any, own: arrays.Own
+  ) -> Found:
+    """One run, traced."""
+    learner = self._make_learner(setting)
+    tx: Any = learner.tx
+    step = training.make_train_step(learner.apply_fn, learner.loss_fn, tx)
+    batch_of = functools.partial(
+      arrays.batch_of, self._stream, data[0], own.tables
+    )
+    tests = arrays.test_batch(self._stream, data[1], own)
+    test = _make_test(learner, tests, own.test_weights)
+
+    def train(state, xs):
+      task_id, rows, weights = xs
+      state, info = step(state, batch_of(task_id, rows, weights), task_id)
+      return state, info.loss
+
+    def train_and_test(state, xs):
+      state, losses = jax.lax.scan(train, state, xs)
+      values: Any = test(state), jnp.mean(losses)
+      return state, Found(*values, self._read(state))
+
+    def phase(state, xs):
+      steps, is_end, back = xs
+      state, found = jax.lax.scan(train_and_test, state, steps)
+      task_id = steps[0][-1, -1]
+
+      def end(state):
+        batches = jax.lax.map(lambda x: batch_of(task_id, *x), back)
+        end_key = jax.random.fold_in(state.rng, -1 - task_id)
+        return learner.on_task_end(state, batches, end_key)
+
+      return jax.lax.cond(is_end, end, lambda state: state, state), found
+
+    state = training.create_state(self._init_fn, tx, key)
+    steps = (own.task_ids, own.indices, own.weights)
+    back = (own.back_indices, own.back_weights)
+    return jax.lax.scan(phase, state, (steps, self._ends_task, back))[1]
+
+
+def _make_test(
+  learner: training.Learner, batch: Mapping[str, jax.Array], weights: jax.Array
+) -> Callable[[training.TrainState], jax.Array]:
+  """Makes `test(state) -> accuracies [T]` on the rows of all tasks."""
+
+  def test(state):
+    logits, _ = learner.apply_fn(
+      state.params,
+      batch['inputs'],
+      rng=None,
+      model_state=state.model_state,
+      train=False,
+    )
+    right = learner.predict(logits, batch) == batch['labels']
+    right = right.astype(jnp.float32).reshape(weights.shape)
+    return jnp.average(right, axis=1, weights=weights)
+
+  return test
+
+
+def _errors(found: Found) -> np.ndarray:
+  """1 - final accuracy, and NaN where a run was lost on the way."""
+  lost = ~np.isfinite(found.loss).all((-2, -1))
+  return np.where(lost, np.nan, 1.0 - found.final.astype(np.float64))
