@@ -29,8 +29,8 @@ def effective_rank(features: jax.typing.ArrayLike) -> jax.Array:
     ValueError: if there are less than two axes.
 
   Example:
-    >>> print(effective_rank(jnp.eye(3)).round(3))
-    3.0
+    >>> f'{effective_rank(jnp.eye(3)):.3f}'
+    '3.000'
 
   References:
     Roy and Vetterli, `The effective rank: a measure of effective
@@ -63,8 +63,8 @@ def stable_rank(features: jax.typing.ArrayLike) -> jax.Array:
     ValueError: if there are less than two axes.
 
   Example:
-    >>> print(stable_rank(jnp.diag(jnp.array([2.0, 1.0, 1.0]))))
-    1.5
+    >>> f'{stable_rank(jnp.diag(jnp.array([2.0, 1.0, 1.0]))):.3f}'
+    '1.500'
 
   References:
     Rudelson and Vershynin, `Sampling from large matrices: an approach through
