@@ -49,8 +49,8 @@ class Found(NamedTuple):
     read: what `read(state)` gave, each leaf `[..., P, N, ...]`.
   """
 
-  accuracy: np.ndarray
-  loss: np.ndarray
+  accuracy: Any
+  loss: Any
   read: Any
 
   @property
@@ -224,8 +224,8 @@ class Trials:
 
     def train_and_test(state, xs):
       state, losses = jax.lax.scan(train, state, xs)
-      values: Any = test(state), jnp.mean(losses)
-      return state, Found(*values, self._read(state))
+      accuracy, loss = test(state), jnp.mean(losses)
+      return state, Found(accuracy, loss, self._read(state))
 
     def phase(state, xs):
       steps, is_end, back = xs
