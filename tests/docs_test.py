@@ -38,6 +38,7 @@ _PLUMBING = {
     'by_task',
     'describe_schedule',
     'per_task',
+    'piecewise_linear_schedule',
   },
   'lrcl.methods': {
     'accumulate',

@@ -26,6 +26,14 @@ BUDGETS = {
     steps=10,
     vary={'power': (2, 1)},
   ),
+  'piecewise_linear_schedule': row(
+    'Lines from knot to knot: what a search or a law has found.',
+    record(
+      'piecewise_linear_schedule',
+      steps=(0, 100, 700, 850, 950, 1000),
+      values=(0.0, 1.0, 1.0, 0.6, 0.15, 0.01),
+    ),
+  ),
   'sampled': row(
     'Reads a schedule at every so many steps: a step decay from any profile.',
     record(

@@ -32,6 +32,9 @@ from lrcl.schedules._inverse_sqrt import (
   inverse_sqrt_schedule as inverse_sqrt_schedule,
 )
 from lrcl.schedules._inverse_sqrt import noam_schedule as noam_schedule
+from lrcl.schedules._knots import (
+  piecewise_linear_schedule as piecewise_linear_schedule,
+)
 from lrcl.schedules._mastery import MasteryState as MasteryState
 from lrcl.schedules._mastery import mastery_staircase as mastery_staircase
 from lrcl.schedules._power import power_schedule as power_schedule

@@ -387,6 +387,13 @@ CASES = [
     *(0.3416667, 0.4333333, 0.6, 1.0, 0.8),
     *(0.6, 0.4, 0.2, 0.05, 0.0),
   ),
+  Case(
+    'piecewise_linear',
+    schedules.piecewise_linear_schedule,
+    {'steps': [0, 10, 60, 100], 'values': [0.0, 1.0, 0.5, 0.1]},
+    100,
+    {0: 0.0, 5: 0.5, 10: 1.0, 35: 0.75, 60: 0.5, 80: 0.3, 100: 0.1, 2**30: 0.1},
+  ),
 ]
 
 each_case = pytest.mark.parametrize(

@@ -22,6 +22,7 @@ INVERSE = {'peak_value': 1.0, 'warmup_steps': 4}
 NOAM = {'model_size': 4, 'warmup_steps': 4}
 POWER = {'peak_value': 0.02, 'batch_size': 8, 'sequence_length': 16}
 REFINED = {'gradient_norms': [3.0, 2.0, 1.0], 'peak_value': 1.0}
+KNOTS = {'steps': [0, 4], 'values': [1.0, 0.0]}
 
 WRONG = [
   ('wsd_schedule', WSD, {'warmup_steps': -1}, 'warmup_steps is -1'),
@@ -135,6 +136,25 @@ WRONG = [
   ('refined_schedule', REFINED, {'smoothing': -0.1}, 'smoothing is -0.1'),
   ('refined_schedule', REFINED, {'power': 0}, 'power is 0.*> 0'),
   ('refined_schedule', REFINED, {'peak_value': -1.0}, 'peak_value is -1.0'),
+  (
+    'piecewise_linear_schedule',
+    KNOTS,
+    {'steps': [0]},
+    '1 steps and 2 values.*as many',
+  ),
+  ('piecewise_linear_schedule', KNOTS, {'steps': [1, 4]}, r'steps\[0\] is 1'),
+  (
+    'piecewise_linear_schedule',
+    KNOTS,
+    {'steps': [0, 0]},
+    r'steps\[1\] is 0.*>= 1',
+  ),
+  (
+    'piecewise_linear_schedule',
+    KNOTS,
+    {'values': [1.0, -1.0]},
+    r'values\[1\] is -1',
+  ),
 ]
 
 
