@@ -25,3 +25,8 @@ from lrcl.metrics._plasticity import weight_norm as weight_norm
 from lrcl.metrics._rank import effective_rank as effective_rank
 from lrcl.metrics._rank import feature_rank as feature_rank
 from lrcl.metrics._rank import stable_rank as stable_rank
+from lrcl.metrics._sensitivity import (
+  parameter_sensitivity as parameter_sensitivity,
+)
+from lrcl.metrics._sensitivity import sensitive_mask as sensitive_mask
+from lrcl.metrics._sensitivity import sensitivity_jumps as sensitivity_jumps

@@ -9,6 +9,7 @@ from lrcl.training._branches import Branches as Branches
 from lrcl.training._branches import Restored as Restored
 from lrcl.training._checkpoints import CheckpointError as CheckpointError
 from lrcl.training._checkpoints import NoCheckpoint as NoCheckpoint
+from lrcl.training._compose import compose as compose
 from lrcl.training._cost import step_cost as step_cost
 from lrcl.training._evaluate import make_evaluator as make_evaluator
 from lrcl.training._federated import ClientTx as ClientTx
@@ -18,6 +19,11 @@ from lrcl.training._federated import RoundInfo as RoundInfo
 from lrcl.training._federated import federated_averaging as federated_averaging
 from lrcl.training._federated_data import FederatedData as FederatedData
 from lrcl.training._federated_data import federated_data as federated_data
+from lrcl.training._fine_tune import FineTuning as FineTuning
+from lrcl.training._fine_tune import fine_tune_on_memory as fine_tune_on_memory
+from lrcl.training._fine_tune_stages import (
+  train_and_fine_tune as train_and_fine_tune,
+)
 from lrcl.training._interrupt import Interrupted as Interrupted
 from lrcl.training._lineage import Lineage as Lineage
 from lrcl.training._loop import train_stream as train_stream
