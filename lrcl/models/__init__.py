@@ -12,6 +12,9 @@ from lrcl.models._convolution import CNN as CNN
 from lrcl.models._convolution import Conv as Conv
 from lrcl.models._convolution import conv_same as conv_same
 from lrcl.models._convolution import max_pool as max_pool
+from lrcl.models._efficientnet import LITE0 as LITE0
+from lrcl.models._efficientnet import EfficientNetLite as EfficientNetLite
+from lrcl.models._efficientnet import Stage as Stage
 from lrcl.models._heads import CosineDotHead as CosineDotHead
 from lrcl.models._heads import CosineHead as CosineHead
 from lrcl.models._layers import standardize as standardize
@@ -24,3 +27,7 @@ from lrcl.models._streaming import StreamingHead as StreamingHead
 from lrcl.models._streaming import grow_classes as grow_classes
 from lrcl.models._transformer import GPT as GPT
 from lrcl.models._transformer import Block as Block
+from lrcl.models._units import (
+  activations_from_module as activations_from_module,
+)
+from lrcl.models._units import unit_graph as unit_graph

