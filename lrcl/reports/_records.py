@@ -96,9 +96,9 @@ def _checked(record: Any, where: str) -> dict[str, Any]:
 
 
 def accuracies(record: Record) -> np.ndarray:
-  """Accuracy on every task, `[seeds, T]`; NaN where none was measured."""
+  """Accuracy on every test set, `[seeds, T]`; NaN where none was measured."""
   seeds = record.get('seeds')
-  want = (1 if seeds is None else len(seeds), record['num_tasks'])
+  want = (1 if seeds is None else len(seeds), num_test_sets(record))
   values = record['metrics'].get('accuracy')
   if values is None:
     return np.full(want, np.nan)
@@ -113,6 +113,11 @@ def accuracies(record: Record) -> np.ndarray:
       '(tasks alone where seeds is null).'
     )
   return array
+
+
+def num_test_sets(record: Record) -> int:
+  """How many test sets there are: one per task, unless it says otherwise."""
+  return record.get('num_test_sets', record['num_tasks'])
 
 
 def row_names(records: Iterable[Record]) -> list[str]:

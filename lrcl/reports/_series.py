@@ -114,7 +114,7 @@ def met_accuracy(
   Args:
     records: from `read_records`.
     row: the contender. Of a reference row that meets all tasks at once, all
-      tasks count from the start.
+      tasks count from the start; so do test sets that are not one per task.
     branch: its branch.
     joined: whether the ancestors' evaluations up to the forks come first.
 
@@ -123,11 +123,13 @@ def met_accuracy(
   """
   found = _along(records, row, branch, True)
   met: set[int] = set()
-  if row in WHOLE:
-    met = set(range(found[0]['num_tasks']))
+  sets = _records.num_test_sets(found[0])
+  apart = sets != found[0]['num_tasks']  # the sets are not those of the tasks
+  if row in WHOLE or apart:
+    met = set(range(sets))
   means = []
   for record in found:
-    met.add(record['task'])
+    met |= set() if apart else {record['task']}
     means.append(_records.accuracies(record)[:, sorted(met)].mean(-1))
   own = [joined or record['branch'] == branch for record in found]
   steps = np.array([record['step'] for record in found])

@@ -4,12 +4,24 @@ A stream is data and a plan: a pure function from a step to rows.
 """
 
 from lrcl.streams._arrays import digits as digits
+from lrcl.streams._blurry import blurry as blurry
+from lrcl.streams._hierarchy import LabelTree as LabelTree
+from lrcl.streams._hierarchy import hierarchical as hierarchical
+from lrcl.streams._hierarchy import label_tree as label_tree
 from lrcl.streams._items import ItemSource as ItemSource
 from lrcl.streams._iterator import SeekableIterator as SeekableIterator
 from lrcl.streams._iterator import from_iterator as from_iterator
 from lrcl.streams._joint import joint as joint
+from lrcl.streams._mixture_plan import MixturePlan as MixturePlan
+from lrcl.streams._mixture_weights import AgeWeights as AgeWeights
+from lrcl.streams._mixture_weights import ScheduledWeights as ScheduledWeights
+from lrcl.streams._mixtures import mixture as mixture
+from lrcl.streams._mixtures import reoccurring as reoccurring
 from lrcl.streams._partition import dirichlet_partition as dirichlet_partition
 from lrcl.streams._permutation import permute_indices as permute_indices
+from lrcl.streams._phase_plan import PhasePlan as PhasePlan
+from lrcl.streams._phase_samplers import CyclePools as CyclePools
+from lrcl.streams._phase_samplers import DrawPools as DrawPools
 from lrcl.streams._plan import ENDLESS as ENDLESS
 from lrcl.streams._plan import Phase as Phase
 from lrcl.streams._plan import Plan as Plan
@@ -19,6 +31,8 @@ from lrcl.streams._replicate import replicate as replicate
 from lrcl.streams._scenarios import permuted as permuted
 from lrcl.streams._scenarios import rotated as rotated
 from lrcl.streams._scenarios import split as split
+from lrcl.streams._scole import scole as scole
+from lrcl.streams._scole import unbalanced_weights as unbalanced_weights
 from lrcl.streams._sources import RESIDENT_BYTES as RESIDENT_BYTES
 from lrcl.streams._sources import HostSource as HostSource
 from lrcl.streams._sources import is_resident as is_resident

@@ -53,6 +53,11 @@ class IteratorPlan:
     return self.num_steps
 
   @property
+  def most_task_rows(self) -> int:
+    """Rows of all steps."""
+    return self.num_steps * self.batch_size
+
+  @property
   def digest(self) -> str:
     """sha256 of the name and the sizes."""
     parts = f'iterator 1|{self.name}|{self.num_steps}|{self.batch_size}'

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -65,13 +66,7 @@ def joint(stream: Stream, *, seed: int | None = None) -> Stream:
   if stream.num_steps == ENDLESS:
     raise ValueError('joint: the stream is held and has no end; join it first.')
   seed = plan.seed if seed is None else seed
-  if isinstance(stream.prepare, PrepareSplit):  # it reads tasks off labels
-    source, prepare, pools = stream.source, stream.prepare, plan.pools
-  else:
-    size = _length(stream.source)
-    source = _repeat(stream.source, size, stream.num_tasks)
-    prepare = PreparePerRow(stream.prepare)
-    pools = [size * task + pool for task, pool in enumerate(plan.pools)]
+  source, prepare, pools = rows_per_task(stream)
   mixed = make_plan(
     [np.concatenate(pools)],
     [(0, stream.num_steps)],
@@ -80,6 +75,26 @@ def joint(stream: Stream, *, seed: int | None = None) -> Stream:
   )
   mixed = dataclasses.replace(mixed, pools=mixed.pools * stream.num_tasks)
   return dataclasses.replace(stream, source=source, plan=mixed, prepare=prepare)
+
+
+def rows_per_task(
+  stream: Stream,
+) -> tuple[Source, Any, list[np.ndarray]]:
+  """What lets rows of several tasks meet in one batch.
+
+  Returns:
+    A source, the `prepare` that reads each row's task, and the pools of the
+    tasks in that source.
+  """
+  plan = stream.plan
+  if not isinstance(plan, Plan):
+    raise ValueError('give a single stream of listed tasks.')
+  if isinstance(stream.prepare, PrepareSplit):  # it reads tasks off labels
+    return stream.source, stream.prepare, list(plan.pools)
+  size = _length(stream.source)
+  source = _repeat(stream.source, size, stream.num_tasks)
+  pools = [size * task + pool for task, pool in enumerate(plan.pools)]
+  return source, PreparePerRow(stream.prepare), pools
 
 
 def _length(source: Source) -> int:

@@ -80,9 +80,13 @@ class Plan:
     """Length of the plan in steps."""
     return self.phases[-1].start + self.phases[-1].steps
 
-  @functools.cached_property
+  @property
   def boundaries(self) -> tuple[int, ...]:
     """Steps at which a new task begins, without 0."""
+    return self._boundaries
+
+  @functools.cached_property
+  def _boundaries(self) -> tuple[int, ...]:
     pairs = zip(self.phases, self.phases[1:], strict=False)
     return tuple(b.start for a, b in pairs if a.task != b.task)
 
@@ -97,6 +101,11 @@ class Plan:
     if after == len(self.boundaries):
       return self.num_steps
     return self.boundaries[after]
+
+  @property
+  def most_task_rows(self) -> int:
+    """Rows of the largest task."""
+    return max(len(pool) for pool in self.pools)
 
   @property
   def digest(self) -> str:

@@ -13,7 +13,8 @@ Transform = Callable[[jax.Array], jax.Array]
 Rows = Mapping[str, jax.Array]
 
 
-def _transformed(inputs: jax.Array, transform: Transform | None) -> jax.Array:
+def transformed(inputs: jax.Array, transform: Transform | None) -> jax.Array:
+  """The inputs, after `transform` where there is one."""
   return inputs if transform is None else transform(inputs)
 
 
@@ -27,7 +28,7 @@ class PrepareRows:
     self, rows: Rows, tables: Any, task_id: jax.Array
   ) -> dict[str, jax.Array]:
     """Makes a batch of one task."""
-    inputs = _transformed(rows['inputs'], self.transform)
+    inputs = transformed(rows['inputs'], self.transform)
     return {'inputs': inputs, 'labels': rows['labels']}
 
 
@@ -53,7 +54,7 @@ class PrepareSplit:
     labels = rows['labels']
     task = tables['class_task'][labels]
     batch = {
-      'inputs': _transformed(rows['inputs'], self.transform),
+      'inputs': transformed(rows['inputs'], self.transform),
       'labels': tables['class_label'][labels],
       'task': task,
     }
@@ -75,7 +76,7 @@ class PreparePermuted:
     inputs = rows['inputs']
     flat = inputs.reshape(inputs.shape[0], -1)
     flat = jnp.take(flat, tables['features'][task_id], axis=1, mode='clip')
-    inputs = _transformed(flat.reshape(inputs.shape), self.transform)
+    inputs = transformed(flat.reshape(inputs.shape), self.transform)
     return {'inputs': inputs, 'labels': rows['labels']}
 
 
@@ -101,7 +102,7 @@ class PrepareRotated:
     take = lambda i: jnp.take(flat, corners[i], axis=1, mode='clip')
     turned = sum(take(i) * mix[i][None, :, None] for i in range(4))
     turned = jnp.asarray(turned).reshape(inputs.shape)
-    inputs = _transformed(turned, self.transform)
+    inputs = transformed(turned, self.transform)
     return {'inputs': inputs, 'labels': rows['labels']}
 
 

@@ -48,6 +48,11 @@ class StackedPlan:
     return self.plans[0].next_boundary(step)
 
   @property
+  def most_task_rows(self) -> int:
+    """Rows of the largest task of any plan."""
+    return max(plan.most_task_rows for plan in self.plans)
+
+  @property
   def digest(self) -> str:
     """sha256 over the plans' digests."""
     return self._digest

@@ -103,7 +103,8 @@ class Stream:
     prepare: makes a batch of gathered rows, on the device.
     evaluation: the test rows of every task, or None.
     num_classes: number of different labels in the batches.
-    num_tasks: number of tasks; `evaluation` has a test set for each.
+    num_tasks: number of tasks. `evaluation` has a test set for each, or for
+      each class where tasks share classes (`scole`, `blurry`).
   """
 
   source: Source

@@ -49,6 +49,11 @@ class StreamPlan(Protocol):
     """sha256 of everything that decides the plan."""
     ...
 
+  @property
+  def most_task_rows(self) -> int:
+    """Rows of the largest task, or a bound on them."""
+    ...
+
   def chunk(self, start: int, steps: int) -> PlanChunk:
     """The rows of `steps` steps from `start` on."""
     ...

@@ -19,7 +19,7 @@ def make_eval_set(
   tables: Any,
   prepare: Prepare,
 ) -> EvalSet:
-  """Pads the rows of every task to the longest of them."""
+  """Pads the rows of every test set to the longest of them."""
   for task, found in enumerate(rows):
     if not len(found):
       raise ValueError(f'{where}: task {task} has no test rows.')
@@ -27,6 +27,18 @@ def make_eval_set(
   padded = [pad_to_batches(found, most) for found in rows]
   indices, weights = (np.concatenate(p) for p in zip(*padded, strict=True))
   return EvalSet(source, indices, weights, tables, prepare)
+
+
+def class_test_sets(
+  where: str, test: Any, num_classes: int, tables: Any, prepare: Prepare
+) -> EvalSet | None:
+  """One test set for each class, for tasks that share classes."""
+  if test is None:
+    return None
+  source, labels = read_data(where, 'test', test)
+  check_labels(where, 'test', labels, num_classes)
+  rows = [np.flatnonzero(labels == c) for c in range(num_classes)]
+  return make_eval_set(where, source, rows, tables, prepare)
 
 
 def read_data(where: str, name: str, data: Any) -> tuple[Source, np.ndarray]:

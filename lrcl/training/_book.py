@@ -74,7 +74,7 @@ class Book:
       step=step,
       task=task,
       task_end=task_end,
-      num_tasks=self._stream.num_tasks,
+      **_numbers(self._stream),
       branch=self._branch,
       learning_rate=self.trace.last_rate,
       schedule_count=self.trace.count,
@@ -114,6 +114,15 @@ class Book:
     if not steps:
       return f'{where} has no checkpoint yet'
     return f'the last good checkpoint is step {steps[-1]} in {where}'
+
+
+def _numbers(stream: Stream) -> dict[str, int]:
+  """How many tasks there are and, where that differs, how many test sets."""
+  found = dict(num_tasks=stream.num_tasks)
+  sets = stream.evaluation
+  if sets is not None and sets.num_tasks != stream.num_tasks:
+    found['num_test_sets'] = sets.num_tasks
+  return found
 
 
 def _lineage_fields(branches: Branches | None, branch: str) -> dict[str, Any]:

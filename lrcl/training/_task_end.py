@@ -38,17 +38,12 @@ def make_task_end(
   compiled = _compile(learner, stream.prepare, stream.replicas, resident)
   batch_size = look_back_size(stream)
 
-  @functools.cache
-  def most_batches():
-    sizes = (
-      stream.task_batches(t, batch_size) for t in range(stream.num_tasks)
-    )
-    return max(len(indices) for indices, _ in sizes)
+  most_batches = -(-stream.plan.most_task_rows // batch_size)
 
   def end_task(state, data, tables, step) -> TrainState:
     task = int(stream.chunk(step - 1, 1).task_ids[0])
     indices, weights = stream.task_batches(task, batch_size)
-    missing = most_batches() - len(indices)
+    missing = most_batches - len(indices)
     indices, weights = _extend(indices, missing), _extend(weights, missing)
     rows = indices
     if not resident:
