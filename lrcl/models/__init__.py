@@ -15,6 +15,10 @@ from lrcl.models._convolution import max_pool as max_pool
 from lrcl.models._efficientnet import LITE0 as LITE0
 from lrcl.models._efficientnet import EfficientNetLite as EfficientNetLite
 from lrcl.models._efficientnet import Stage as Stage
+from lrcl.models._gaussians import GaussiansState as GaussiansState
+from lrcl.models._gaussians import StreamingGaussians as StreamingGaussians
+from lrcl.models._gaussians import class_gaussians as class_gaussians
+from lrcl.models._experts import route_experts as route_experts
 from lrcl.models._heads import CosineDotHead as CosineDotHead
 from lrcl.models._heads import CosineHead as CosineHead
 from lrcl.models._layers import standardize as standardize

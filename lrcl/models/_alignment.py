@@ -10,7 +10,7 @@ from lrcl import base
 
 
 class ClassGaussians(NamedTuple):
-  """What is kept of the features of each class.
+  """What is kept of the features of each class; `class_gaussians` gathers it.
 
   Attributes:
     means: `[classes, features]`.

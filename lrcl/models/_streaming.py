@@ -96,11 +96,11 @@ def make_head(
   """Builds a head from `learn(state, rows, sign)`, with sign 1 or -1."""
 
   def update(state, features, labels, weight=None):
-    rows = _rows(where, state.counts, features, labels, weight)
+    rows = check_rows(where, state.counts, features, labels, weight)
     return learn(state, rows, 1.0)
 
   def unlearn(state, features, labels, weight=None):
-    rows = _rows(where, state.counts, features, labels, weight)
+    rows = check_rows(where, state.counts, features, labels, weight)
     return learn(state, rows, -1.0)
 
   def predict(state, features):
@@ -115,7 +115,7 @@ def make_head(
   return StreamingHead(init, update, unlearn, readout, predict)
 
 
-def _rows(where, counts, features, labels, weight) -> Rows:
+def check_rows(where, counts, features, labels, weight) -> Rows:
   """Checks shapes, and zeroes the rows that are left out."""
   weight = jnp.ones(labels.shape) if weight is None else weight
   shapes = features.shape, labels.shape, weight.shape
