@@ -1,6 +1,7 @@
 """Training that stops every so often to fine-tune on its memory (k-FPF)."""
 
 from collections.abc import Callable
+import functools
 from typing import Any
 
 import jax
@@ -39,7 +40,7 @@ def train_and_fine_tune(
   records; evaluate it.
 
   Cost: that of `train_stream`, and `times` fine-tunings, which are compiled
-  once for all.
+  once for all calls with the same `fine_tune`.
 
   Args:
     learner: its `tx` keeps a memory (`with_memory`).
@@ -112,6 +113,7 @@ def fine_tuning_stops(steps: int, times: int) -> list[int]:
   return [steps * (i + 1) // times for i in range(times)]
 
 
+@functools.lru_cache(maxsize=32)
 def _compile(
   fine_tune: TaskEnd, replicas: int | None
 ) -> Callable[[TrainState], TrainState]:
