@@ -149,6 +149,11 @@ ROWS = {
     lambda _: optax.chain(methods.reset_on_task(optax.scale_by_adam()), rate()),
     bare=adam,
   ),
+  'drop_and_grow': Row(
+    lambda stream: methods.drop_and_grow(
+      rate(), 0.1, stream.num_tasks, death_rate=0.3, every=20
+    )
+  ),
   'orthogonal_gradient, 20': Row(
     lambda _: optax.chain(rate(), methods.orthogonal_gradient(20))
   ),

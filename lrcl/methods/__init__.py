@@ -26,11 +26,21 @@ from lrcl.methods._consolidate import (
 from lrcl.methods._consolidate import (
   consolidate_at_task_change as consolidate_at_task_change,
 )
+from lrcl.methods._continual_backprop import (
+  ContinualBackpropState as ContinualBackpropState,
+)
+from lrcl.methods._continual_backprop import UnitStatistics as UnitStatistics
+from lrcl.methods._continual_backprop import (
+  continual_backprop as continual_backprop,
+)
 from lrcl.methods._distillation import (
   add_distillation_on_memory as add_distillation_on_memory,
 )
 from lrcl.methods._dynamic_ema import DynamicEmaState as DynamicEmaState
 from lrcl.methods._dynamic_ema import dynamic_ema as dynamic_ema
+from lrcl.methods._experts import ExpertsState as ExpertsState
+from lrcl.methods._experts import with_experts as with_experts
+from lrcl.methods._experts import with_task_experts as with_task_experts
 from lrcl.methods._fedhyper import FedHyperState as FedHyperState
 from lrcl.methods._fedhyper import (
   scale_by_fedhyper_global as scale_by_fedhyper_global,
@@ -79,6 +89,8 @@ from lrcl.methods._rate import applied_rate as applied_rate
 from lrcl.methods._rate import (
   scale_by_schedule_value as scale_by_schedule_value,
 )
+from lrcl.methods._redo import RedoState as RedoState
+from lrcl.methods._redo import redo as redo
 from lrcl.methods._refresh import RefreshState as RefreshState
 from lrcl.methods._refresh import refresh as refresh
 from lrcl.methods._replay import add_memory_gradient as add_memory_gradient
@@ -94,12 +106,27 @@ from lrcl.methods._riemannian_walk import (
   RiemannianWalkState as RiemannianWalkState,
 )
 from lrcl.methods._riemannian_walk import riemannian_walk as riemannian_walk
+from lrcl.methods._selector import SelectorState as SelectorState
+from lrcl.methods._selector import expert_params as expert_params
+from lrcl.methods._selector import with_selector as with_selector
+from lrcl.methods._shift import MomentsShiftState as MomentsShiftState
+from lrcl.methods._shift import RateGateState as RateGateState
+from lrcl.methods._shift import ShiftDetector as ShiftDetector
+from lrcl.methods._shift import WindowShiftState as WindowShiftState
+from lrcl.methods._shift import cumulative_sum as cumulative_sum
+from lrcl.methods._shift import page_hinkley as page_hinkley
+from lrcl.methods._shift import restart_on_rate as restart_on_rate
+from lrcl.methods._shift import window_shift as window_shift
 from lrcl.methods._shrink_and_perturb import (
   ShrinkAndPerturbState as ShrinkAndPerturbState,
 )
 from lrcl.methods._shrink_and_perturb import (
   shrink_and_perturb as shrink_and_perturb,
 )
+from lrcl.methods._sparse_masks import sparse_densities as sparse_densities
+from lrcl.methods._sparse_task import DropAndGrowState as DropAndGrowState
+from lrcl.methods._sparsity import drop_and_grow as drop_and_grow
+from lrcl.methods._sparsity import params_of_task as params_of_task
 from lrcl.methods._synaptic import SynapticState as SynapticState
 from lrcl.methods._synaptic import (
   synaptic_intelligence as synaptic_intelligence,

@@ -211,7 +211,7 @@ def start_from_average(state: Any, task_data: Any, key: Any) -> Any:
 
 def blend(new: Any, old: jax.Array, weight: jax.Array) -> jax.Array:
   """`weight * new + (1 - weight) * old` in float32; `old` where it is 0."""
-  mixed = optax.incremental_update(_quadratic.wide(new), old, weight)
+  mixed: Any = optax.incremental_update(_quadratic.wide(new), old, weight)
   return jnp.where(weight > 0, mixed, old)
 
 

@@ -78,8 +78,11 @@ def scale_groups(
 
   def update_fn(updates, state, params=None, **extra_args):
     del params, extra_args
-    factor = lambda path: patterns.get(group(path), default)
-    scale = lambda path, leaf: _scale(leaf, factor(path))
+
+    def scale(path: Any, leaf: jax.Array) -> jax.Array:
+      found = group(path)
+      return _scale(leaf, default if found is None else patterns[found])
+
     return jax.tree_util.tree_map_with_path(scale, updates), state
 
   return optax.GradientTransformationExtraArgs(init_fn, update_fn)

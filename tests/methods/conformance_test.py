@@ -20,7 +20,7 @@ import optax
 import orbax.checkpoint as ocp
 import pytest
 
-from lrcl import methods, schedules, tree
+from lrcl import base, methods, schedules, tree
 from tests.methods import problem
 
 EXAMPLE = jax.eval_shape(problem.make_batch)
@@ -163,6 +163,25 @@ def make_shrink_and_perturb() -> optax.GradientTransformation:
   return optax.chain(make_rate(), perturb)
 
 
+UNITS = [base.UnitLayer('hidden', 'hidden', ('head',))]
+
+
+def hidden(params: Any, batch: Any) -> Any:
+  layer = params['hidden']
+  inputs = batch['inputs'].astype(layer['kernel'].dtype)
+  return {'hidden': jnp.tanh(inputs @ layer['kernel'] + layer['bias'][None])}
+
+
+def make_redo() -> optax.GradientTransformation:
+  return methods.redo(make_rate(), UNITS, hidden, threshold=0.9, every=3)
+
+
+def make_continual_backprop() -> optax.GradientTransformation:
+  return methods.continual_backprop(
+    make_rate(), UNITS, hidden, replacement_rate=0.1, maturity=2
+  )
+
+
 METHODS = {
   'scale_by_schedule_value': Method(make_rate, ('task_id',), rate=True),
   'add_l2_anchor': Method(lambda: methods.add_l2_anchor(0.5), identity=True),
@@ -192,6 +211,10 @@ METHODS = {
   'reset_on_task': Method(make_reset, ('task_id',), rate=True),
   'shrink_and_perturb': Method(
     make_shrink_and_perturb, ('task_id',), rate=True
+  ),
+  'redo': Method(make_redo, ('batch', 'task_id'), rate=True),
+  'continual_backprop': Method(
+    make_continual_backprop, ('batch', 'task_id'), rate=True
   ),
   'scale_by_mup': Method(make_mup),
   'scale_by_hypergradient': Method(make_hypergradient, rate=True),
@@ -247,6 +270,13 @@ METHODS = {
   'params_window': Method(lambda: methods.params_window(3), identity=True),
   'dynamic_ema': Method(methods.dynamic_ema, identity=True),
   'scale_groups': Method(lambda: methods.scale_groups({'^hidden': 0.1})),
+  'drop_and_grow': Method(
+    lambda: methods.drop_and_grow(
+      make_rate(), 0.4, tasks=2, death_rate=0.5, every=2
+    ),
+    ('task_id',),
+    rate=True,
+  ),
   'accumulate': Method(
     lambda: methods.accumulate(make_rate(), 2), ('task_id',), rate=True
   ),
