@@ -84,6 +84,13 @@ def gem(stream):
   return optax.chain(rate(), project)
 
 
+def recycle(method, **kwargs):
+  """One that needs to know the layers of the network."""
+  module = make_module()
+  activations_fn = models.activations_from_module(module)
+  return method(rate(), models.unit_graph(module), activations_fn, **kwargs)
+
+
 @dataclasses.dataclass(frozen=True)
 class Row:
   """One method.
@@ -154,6 +161,10 @@ ROWS = {
       rate(), 0.1, stream.num_tasks, death_rate=0.3, every=20
     )
   ),
+  'redo, every 20': Row(lambda _: recycle(methods.redo, every=20), REPLAY),
+  'continual_backprop': Row(
+    lambda _: recycle(methods.continual_backprop, replacement_rate=1e-3), REPLAY
+  ),
   'orthogonal_gradient, 20': Row(
     lambda _: optax.chain(rate(), methods.orthogonal_gradient(20))
   ),
@@ -211,10 +222,13 @@ def make_stream(train):
   return dataclasses.replace(stream, source=source)
 
 
-def make_model():
+def make_module():
   widths = (SETTING.width, SETTING.width)
-  module = models.MLP(widths, 10, initializer='uniform')
-  return models.from_module(module, jnp.zeros((1, 784)))
+  return models.MLP(widths, 10, initializer='uniform')
+
+
+def make_model():
+  return models.from_module(make_module(), jnp.zeros((1, 784)))
 
 
 def make_run(stream, model, tx):

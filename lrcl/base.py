@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 import numbers
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 from jax import core
@@ -33,6 +33,30 @@ EXTRA_ARGS = ('value', 'grad_fn', 'value_fn', 'batch', 'task_id', 'logits')
 `task_id`: int32 scalar, the current phase of the stream.
 `logits`: the model's outputs for `batch` at `params`.
 """
+
+
+class UnitLayer(NamedTuple):
+  """A hidden layer, and who reads its units.
+
+  Attributes:
+    name: of the layer, such as `Dense_0` or `block/Dense_0`. Its leaves are
+      `name/kernel` `[..., inputs, units]` and, if there is one, `name/bias`.
+    activation: the name of its outputs after the nonlinearity.
+    readers: the names of all layers that take these outputs as their inputs,
+      with a kernel `[..., units, outputs]`; `[..., positions * units, outputs]`
+      behind a flattened image, the units last.
+    initializer: draws a new kernel, as in `jax.nn.initializers`.
+  """
+
+  name: str
+  activation: str
+  readers: tuple[str, ...]
+  initializer: Callable[..., jax.Array] = jax.nn.initializers.lecun_normal()
+
+
+ActivationsFn = Callable[[Params, Batch], Mapping[str, jax.Array]]
+"""`activations_fn(params, batch)`: outputs of hidden layers after their
+nonlinearity, by name, each `[batch, ..., units]`."""
 
 
 class ApplyFn(Protocol):

@@ -114,7 +114,8 @@ class CNN(nn.Module):
 
   Inputs are images `[batch, rows, columns]` or `[batch, rows, columns,
   channels]`; logits are `[batch, num_classes]`, float32. Parameters are
-  float32.
+  float32. The outputs of the hidden layers, before they are pooled, are sown
+  as `hidden_0`, `hidden_1`, ..., the dense layer's last.
 
   Attributes:
     features: channels of the convolutions (3 x 3); each is followed by a
@@ -150,12 +151,15 @@ class CNN(nn.Module):
     x = inputs if inputs.ndim == 4 else inputs[..., None]
     x = x.astype(self.dtype or jnp.float32)
     options = {'use_bias': not self.normalize, 'dtype': self.dtype}
-    for channels in self.features:
+    for i, channels in enumerate(self.features):
       x = Conv(channels, matmul=self.matmul, **options)(x)
       x = standardize(x, (1, 2, 3)) if self.normalize else x
-      x = max_pool(self.activation(x))
+      x = self.activation(x)
+      self.sow('intermediates', f'hidden_{i}', x)
+      x = max_pool(x)
     x = nn.Dense(self.hidden, **options)(x.reshape(x.shape[0], -1))
     x = standardize(x) if self.normalize else x
     head = nn.Dense(self.num_classes, dtype=self.dtype, name='head')
-    x = self.activation(x) * self.readout_multiplier
-    return head(x).astype(jnp.float32)
+    x = self.activation(x)
+    self.sow('intermediates', f'hidden_{len(self.features)}', x)
+    return head(x * self.readout_multiplier).astype(jnp.float32)

@@ -19,7 +19,8 @@ class MLP(nn.Module):
   `lrcl.methods.normalize_and_project` with the mask `nap_mask` relies on.
 
   Inputs `[batch, ...]` of any shape are flattened; logits are
-  `[batch, num_classes]`, float32. Parameters are float32.
+  `[batch, num_classes]`, float32. Parameters are float32. The outputs of the
+  hidden layers are sown as `hidden_0`, `hidden_1`, ...
 
   Attributes:
     features: widths of the hidden layers.
@@ -56,10 +57,11 @@ class MLP(nn.Module):
     """Maps inputs `[batch, ...]` to logits `[batch, num_classes]`."""
     x = inputs.reshape(inputs.shape[0], -1).astype(self.dtype or jnp.float32)
     options = {'initializer': self.initializer, 'dtype': self.dtype}
-    for width in self.features:
+    for i, width in enumerate(self.features):
       bias = not self.normalize
       x = dense(width, fan_in=x.shape[-1], use_bias=bias, **options)(x)
       x = standardize(x) if self.normalize else x
       x = self.activation(x)
+      self.sow('intermediates', f'hidden_{i}', x)
     head = dense(self.num_classes, fan_in=x.shape[-1], name='head', **options)
     return head(x * self.readout_multiplier).astype(jnp.float32)
