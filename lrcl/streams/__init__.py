@@ -5,6 +5,19 @@ A stream is data and a plan: a pure function from a step to rows.
 
 from lrcl.streams._arrays import digits as digits
 from lrcl.streams._blurry import blurry as blurry
+from lrcl.streams._class_order import ClassDistances as ClassDistances
+from lrcl.streams._class_order import class_distances as class_distances
+from lrcl.streams._class_order import class_order_score as class_order_score
+from lrcl.streams._class_order import design_class_order as design_class_order
+from lrcl.streams._curriculum_plan import CurriculumPlan as CurriculumPlan
+from lrcl.streams._curriculum_plan import (
+  cyclical_curriculum as cyclical_curriculum,
+)
+from lrcl.streams._curriculum_plan import cyclical_sizes as cyclical_sizes
+from lrcl.streams._few_shot import add_noise as add_noise
+from lrcl.streams._few_shot import few_shot as few_shot
+from lrcl.streams._few_shot import instance_test as instance_test
+from lrcl.streams._few_shot import occlude as occlude
 from lrcl.streams._hierarchy import LabelTree as LabelTree
 from lrcl.streams._hierarchy import hierarchical as hierarchical
 from lrcl.streams._hierarchy import label_tree as label_tree
@@ -27,12 +40,15 @@ from lrcl.streams._plan import Phase as Phase
 from lrcl.streams._plan import Plan as Plan
 from lrcl.streams._plan import PlanChunk as PlanChunk
 from lrcl.streams._plan import make_plan as make_plan
+from lrcl.streams._repeats import RepeatedPlan as RepeatedPlan
+from lrcl.streams._repeats import repeat_views as repeat_views
 from lrcl.streams._replicate import replicate as replicate
 from lrcl.streams._scenarios import permuted as permuted
 from lrcl.streams._scenarios import rotated as rotated
 from lrcl.streams._scenarios import split as split
 from lrcl.streams._scole import scole as scole
 from lrcl.streams._scole import unbalanced_weights as unbalanced_weights
+from lrcl.streams._shuffled_labels import shuffled_labels as shuffled_labels
 from lrcl.streams._sources import RESIDENT_BYTES as RESIDENT_BYTES
 from lrcl.streams._sources import HostSource as HostSource
 from lrcl.streams._sources import is_resident as is_resident

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 import dataclasses
 from typing import Any
 
+import numpy as np
+
 from lrcl.base import check_steps
 from lrcl.streams._joint import rows_per_task
 from lrcl.streams._mixture_plan import MixturePlan, Weights
@@ -69,7 +71,7 @@ def mixture(
     listed.batch_size,
     _seed(listed, seed),
   )
-  plan.chunk(0, 1), plan.chunk(plan.num_steps - 1, 1)  # checks the weights
+  plan.shares(np.array([0, plan.num_steps - 1]))  # checks them
   return dataclasses.replace(stream, source=source, plan=plan, prepare=prepare)
 
 
@@ -87,9 +89,6 @@ def reoccurring(
   An environment, in which what was met long ago is met again rarely but
   forever. Tasks still arrive one after the other, and `task_id` is the newest
   one; rows of earlier ones are among its own, as `batch['task']` says.
-
-  That a power law is a better way to rehearse than a uniform one is not what
-  was measured here (docs/claims.md).
 
   Args:
     stream: a single stream whose tasks have equal numbers of steps.

@@ -130,6 +130,10 @@ class Stream:
     """Steps at which a new task begins, without 0."""
     return self.plan.boundaries
 
+  def next_boundary(self, step: int) -> int:
+    """The first step after `step` at which a task begins, or the end."""
+    return self.plan.next_boundary(step)
+
   @property
   def replicas(self) -> int | None:
     """None, or how many streams are stacked."""
