@@ -183,11 +183,16 @@ class Trials:
         f'Trials.tune: tuning_seeds is {list(tuning_seeds)} and seeds '
         f'{list(seeds)}; they must have no seed in common.'
       )
-    tried = self.sweep(tuning.grid(axes), tuning_seeds)
-    setting, edges = tuning.choose(axes, _errors(tried))
+    setting, edges = self.choose(axes, tuning_seeds)
     alone = tuning.grid({name: [value] for name, value in setting.items()})
     found = self.sweep(alone, seeds).pick(0)
     return tuning.Tuned(setting, edges, _errors(found)), found
+
+  def choose(
+    self, axes: tuning.Axes, seeds: Sequence[int]
+  ) -> tuple[dict[str, float], tuple[str, ...]]:
+    """The setting of the best final accuracy; see `tuning.choose`."""
+    return tuning.choose(axes, _errors(self.sweep(tuning.grid(axes), seeds)))
 
   def _run_some(self, settings: Mapping[str, np.ndarray], rows: list) -> Found:
     """Runs `(setting, seed)` pairs by one call of the program."""
@@ -248,19 +253,24 @@ class Trials:
 def _make_test(
   learner: training.Learner, batch: Mapping[str, jax.Array], weights: jax.Array
 ) -> Callable[[training.TrainState], jax.Array]:
-  """Makes `test(state) -> accuracies [T]` on the rows of all tasks."""
+  """Makes `test(state) -> accuracies [T]` on the rows `[T, ...]` of tasks."""
 
-  def test(state):
+  def test_task(state, task_id, batch, weights):
     logits, _ = learner.apply_fn(
-      state.params,
+      learner.eval_params(state, task_id),
       batch['inputs'],
       rng=None,
       model_state=state.model_state,
       train=False,
     )
     right = learner.predict(logits, batch) == batch['labels']
-    right = right.astype(jnp.float32).reshape(weights.shape)
-    return jnp.average(right, axis=1, weights=weights)
+    return jnp.average(right.astype(jnp.float32), weights=weights)
+
+  def test(state):
+    tasks = jnp.arange(len(weights), dtype=jnp.int32)
+    # One product for all tasks where they have the parameters in common.
+    each = jax.vmap(functools.partial(test_task, state))
+    return each(tasks, batch, weights)
 
   return test
 

@@ -105,10 +105,9 @@ def own_arrays(stream: streams.Stream, ends: Sequence[int], every: int) -> Own:
 def test_batch(
   stream: streams.Stream, data: Any, own: Own
 ) -> dict[str, jax.Array]:
-  """The test rows of all tasks, task by task, as one batch."""
+  """The test rows of all tasks, each leaf `[tasks, rows, ...]`."""
   sets = stream.evaluation
   assert sets is not None
   tasks = jnp.arange(sets.num_tasks, dtype=jnp.int32)
   make = lambda *x: batch_of(sets, data, own.tables, *x)
-  batch = jax.vmap(make)(tasks, own.test_indices, own.test_weights)
-  return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
+  return jax.vmap(make)(tasks, own.test_indices, own.test_weights)

@@ -116,13 +116,12 @@ def drop_and_grow(
   _check(density, tasks, drop, grow)
   if not callable(death_rate):
     base.check_value(_WHERE, 'death_rate', death_rate, minimum=0, maximum=1)
-  constant = lambda count: jnp.full_like(count, death_rate, jnp.float32)
   settings = _sparse_task.Settings(
     density,
     init,
     _sparse_masks.Exchange(drop, grow),
     base.check_steps(_WHERE, 'every', every, 1),
-    death_rate if callable(death_rate) else constant,
+    death_rate if callable(death_rate) else lambda _: death_rate,
     isolate,
   )
   inner = optax.with_extra_args_support(inner)
