@@ -1,5 +1,9 @@
 """Metrics of continual learning: pure functions of accuracies and weights."""
 
+from lrcl.metrics._classes import area_under_accuracy as area_under_accuracy
+from lrcl.metrics._classes import class_forgetting as class_forgetting
+from lrcl.metrics._classes import intransigence as intransigence
+from lrcl.metrics._classes import learning_curve_area as learning_curve_area
 from lrcl.metrics._continual import StabilityGap as StabilityGap
 from lrcl.metrics._continual import min_accuracy as min_accuracy
 from lrcl.metrics._continual import stability_gap as stability_gap
@@ -25,8 +29,13 @@ from lrcl.metrics._plasticity import weight_norm as weight_norm
 from lrcl.metrics._rank import effective_rank as effective_rank
 from lrcl.metrics._rank import feature_rank as feature_rank
 from lrcl.metrics._rank import stable_rank as stable_rank
+from lrcl.metrics._running import RunningChange as RunningChange
+from lrcl.metrics._running import RunningMean as RunningMean
+from lrcl.metrics._running import RunningMinimum as RunningMinimum
 from lrcl.metrics._sensitivity import (
   parameter_sensitivity as parameter_sensitivity,
 )
 from lrcl.metrics._sensitivity import sensitive_mask as sensitive_mask
 from lrcl.metrics._sensitivity import sensitivity_jumps as sensitivity_jumps
+from lrcl.metrics._windows import windowed_forgetting as windowed_forgetting
+from lrcl.metrics._windows import windowed_plasticity as windowed_plasticity
