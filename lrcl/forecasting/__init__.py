@@ -8,3 +8,5 @@ from lrcl.forecasting._convex import ConvexLaw as ConvexLaw
 from lrcl.forecasting._convex import convex_bound as convex_bound
 from lrcl.forecasting._curves import Curve as Curve
 from lrcl.forecasting._multi_power import MultiPowerLaw as MultiPowerLaw
+from lrcl.forecasting._search import OptimizedSchedule as OptimizedSchedule
+from lrcl.forecasting._search import optimize_schedule as optimize_schedule

@@ -158,7 +158,7 @@ def _sums_from(values: jax.Array) -> jax.Array:
 
 def _check(where: str, lrs: Any, norms: Any) -> tuple[jax.Array, jax.Array]:
   """Returns rates and norms, both `[steps]`, in one floating dtype."""
-  known, norms_known = is_concrete(lrs), is_concrete(norms)
+  given, given_norms = lrs, norms  # under jit what jnp makes of them is traced
   lrs, norms = jnp.asarray(lrs), jnp.asarray(norms)
   dtype = jnp.float64 if lrs.dtype == jnp.float64 else jnp.float32
   lrs, norms = lrs.astype(dtype), norms.astype(dtype)
@@ -172,21 +172,21 @@ def _check(where: str, lrs: Any, norms: Any) -> tuple[jax.Array, jax.Array]:
       f'{where}: gradient_norms has shape {norms.shape}; it must be a scalar '
       f'or [steps] = {lrs.shape}, as lrs.'
     )
-  if known:
-    _check_each(where, 'lrs', lrs, np.isfinite, 'finite')
-    _check_each(where, 'lrs', lrs, lambda x: x >= 0, '>= 0')
-    if not np.any(np.asarray(lrs) > 0):
+  if is_concrete(given):
+    _check_each(where, 'lrs', given, np.isfinite, 'finite')
+    _check_each(where, 'lrs', given, lambda x: x >= 0, '>= 0')
+    if not np.any(np.asarray(given) > 0):
       raise ValueError(f'{where}: lrs are all 0; one must be > 0.')
-  if norms_known:
-    _check_each(where, 'gradient_norms', norms, np.isfinite, 'finite')
-    _check_each(where, 'gradient_norms', norms, lambda x: x > 0, '> 0')
+  if is_concrete(given_norms):
+    _check_each(where, 'gradient_norms', given_norms, np.isfinite, 'finite')
+    _check_each(where, 'gradient_norms', given_norms, lambda x: x > 0, '> 0')
   return lrs, jnp.broadcast_to(norms, lrs.shape)
 
 
 def _check_each(
   where: str, name: str, array: Any, holds: Any, rule: str
 ) -> None:
-  array = np.asarray(array).reshape(-1)
+  array = np.atleast_1d(np.asarray(array))
   wrong = np.flatnonzero(~holds(array))
   if wrong.size:
     raise ValueError(
