@@ -21,6 +21,7 @@ _ARROWS: dict[str, set[str]] = {
   'methods': _GROUND | {'schedules'},
   'streams': {'base'},
   'training': _BELOW_TRAINING,
+  'analysis': {'base', 'tree'},
   'protocols': _GROUND | {'training', 'metrics'},
   'reports': _GROUND | {'training', 'metrics'},
 }
