@@ -159,8 +159,8 @@ def rank_correlation(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
       f'rank_correlation: first has shape {a.shape} and second {b.shape}; '
       'both must be [contenders], at least two.'
     )
-  tau, _ = stats.kendalltau(a, b)
-  return float(tau)
+  found: Any = stats.kendalltau(a, b)
+  return float(found.statistic)
 
 
 def format_ranking(ranking: Ranking, extra: Mapping[str, Any] = {}) -> str:
