@@ -38,9 +38,8 @@ from lrcl.methods._distillation import (
 )
 from lrcl.methods._dynamic_ema import DynamicEmaState as DynamicEmaState
 from lrcl.methods._dynamic_ema import dynamic_ema as dynamic_ema
-from lrcl.methods._experts import ExpertsState as ExpertsState
+from lrcl.methods._expert_bank import ExpertsState as ExpertsState
 from lrcl.methods._experts import with_experts as with_experts
-from lrcl.methods._experts import with_task_experts as with_task_experts
 from lrcl.methods._fedhyper import FedHyperState as FedHyperState
 from lrcl.methods._fedhyper import (
   scale_by_fedhyper_global as scale_by_fedhyper_global,
@@ -72,6 +71,8 @@ from lrcl.methods._importance import importance_policy as importance_policy
 from lrcl.methods._memory import MemoryState as MemoryState
 from lrcl.methods._memory import WithMemoryState as WithMemoryState
 from lrcl.methods._memory import with_memory as with_memory
+from lrcl.methods._metaplastic import MetaplasticState as MetaplasticState
+from lrcl.methods._metaplastic import metaplastic_kl as metaplastic_kl
 from lrcl.methods._moving_fisher import MovingFisherState as MovingFisherState
 from lrcl.methods._moving_fisher import ewc_plus_plus as ewc_plus_plus
 from lrcl.methods._mup import mup_init as mup_init
@@ -109,14 +110,14 @@ from lrcl.methods._riemannian_walk import riemannian_walk as riemannian_walk
 from lrcl.methods._selector import SelectorState as SelectorState
 from lrcl.methods._selector import expert_params as expert_params
 from lrcl.methods._selector import with_selector as with_selector
-from lrcl.methods._shift import MomentsShiftState as MomentsShiftState
 from lrcl.methods._shift import RateGateState as RateGateState
 from lrcl.methods._shift import ShiftDetector as ShiftDetector
 from lrcl.methods._shift import WindowShiftState as WindowShiftState
-from lrcl.methods._shift import cumulative_sum as cumulative_sum
-from lrcl.methods._shift import page_hinkley as page_hinkley
 from lrcl.methods._shift import restart_on_rate as restart_on_rate
 from lrcl.methods._shift import window_shift as window_shift
+from lrcl.methods._shift_sums import MomentsShiftState as MomentsShiftState
+from lrcl.methods._shift_sums import cumulative_sum as cumulative_sum
+from lrcl.methods._shift_sums import page_hinkley as page_hinkley
 from lrcl.methods._shrink_and_perturb import (
   ShrinkAndPerturbState as ShrinkAndPerturbState,
 )
@@ -131,6 +132,7 @@ from lrcl.methods._synaptic import SynapticState as SynapticState
 from lrcl.methods._synaptic import (
   synaptic_intelligence as synaptic_intelligence,
 )
+from lrcl.methods._task_experts import with_task_experts as with_task_experts
 from lrcl.methods._weight_projection import NormState as NormState
 from lrcl.methods._weight_projection import (
   normalize_and_project as normalize_and_project,

@@ -81,7 +81,7 @@ def reset_on_task(
     Asadi, Fakoor and Sabach, `Resetting the optimizer in deep RL: an empirical
     study <https://arxiv.org/abs/2306.17833>`_, 2023
   """
-  kept = _check_classes(keep)
+  kept = check_classes('reset_on_task', keep)
   inner = optax.with_extra_args_support(inner)
 
   def init_fn(params: base.Params) -> ResetOnTaskState:
@@ -90,7 +90,7 @@ def reset_on_task(
     return ResetOnTaskState(_boundary.no_task(), inner_state)
 
   def begin(inner_state: Any, params: base.Params) -> Any:
-    return _renew(inner_state, inner.init(params), kept)
+    return renew(inner_state, inner.init(params), kept)
 
   def task_update(updates, state, params=None, *, task_id, **extra_args):
     if params is None:
@@ -110,7 +110,7 @@ def reset_on_task(
   return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
-def _renew(old: Any, new: Any, kept: tuple[type, ...]) -> Any:
+def renew(old: Any, new: Any, kept: tuple[type, ...]) -> Any:
   """The new state, in the dtypes of the old one, but for what is kept."""
 
   def pick(old: Any, new: Any) -> Any:
@@ -122,12 +122,13 @@ def _renew(old: Any, new: Any, kept: tuple[type, ...]) -> Any:
   return jax.tree.map(pick, old, new, is_leaf=lambda n: isinstance(n, kept))
 
 
-def _check_classes(keep: Any) -> tuple[type, ...]:
+def check_classes(where: str, keep: Any) -> tuple[type, ...]:
+  """The classes of states that are to stay, as a tuple."""
   kept = keep if isinstance(keep, tuple) else (keep,)
   if not all(isinstance(cls, type) for cls in kept):
     raise TypeError(
-      f'reset_on_task: keep is {keep!r}; it must be a class of states or a '
-      'tuple of them.'
+      f'{where}: keep is {keep!r}; it must be a class of states or a tuple of '
+      'them.'
     )
   return kept
 

@@ -2,6 +2,11 @@
 
 from lrcl.models._alignment import ClassGaussians as ClassGaussians
 from lrcl.models._alignment import align_head as align_head
+from lrcl.models._binary import BinaryDense as BinaryDense
+from lrcl.models._binary import BinaryMLP as BinaryMLP
+from lrcl.models._binary import binary_kl as binary_kl
+from lrcl.models._binary import binary_preactivation as binary_preactivation
+from lrcl.models._binary import sample_binary as sample_binary
 from lrcl.models._bridge import InitFn as InitFn
 from lrcl.models._bridge import from_module as from_module
 from lrcl.models._class_means import NearestMeanState as NearestMeanState
@@ -15,10 +20,10 @@ from lrcl.models._convolution import max_pool as max_pool
 from lrcl.models._efficientnet import LITE0 as LITE0
 from lrcl.models._efficientnet import EfficientNetLite as EfficientNetLite
 from lrcl.models._efficientnet import Stage as Stage
+from lrcl.models._experts import route_experts as route_experts
 from lrcl.models._gaussians import GaussiansState as GaussiansState
 from lrcl.models._gaussians import StreamingGaussians as StreamingGaussians
 from lrcl.models._gaussians import class_gaussians as class_gaussians
-from lrcl.models._experts import route_experts as route_experts
 from lrcl.models._heads import CosineDotHead as CosineDotHead
 from lrcl.models._heads import CosineHead as CosineHead
 from lrcl.models._layers import standardize as standardize

@@ -163,6 +163,18 @@ def make_shrink_and_perturb() -> optax.GradientTransformation:
   return optax.chain(make_rate(), perturb)
 
 
+def make_experts() -> optax.GradientTransformation:
+  """Two experts and a detector that sees shifts soon."""
+  detector = methods.window_shift(1, 2, 0.01)
+  rate = methods.scale_by_schedule_value(0.1)
+  experts = methods.with_experts(rate, 2, detector=detector)
+  select = lambda selector, inputs: inputs.astype(jnp.float32) @ selector
+  selector = jnp.zeros((problem.INPUTS, 2))
+  return methods.with_selector(
+    experts, select, selector, EXAMPLE, capacity=12, batch_size=4
+  )
+
+
 UNITS = [base.UnitLayer('hidden', 'hidden', ('head',))]
 
 
@@ -264,6 +276,12 @@ METHODS = {
     ),
     ('batch', 'grad_fn', 'value_fn'),
   ),
+  'with_experts': Method(
+    make_experts, ('value', 'value_fn', 'batch'), rate=True
+  ),
+  'with_task_experts': Method(
+    lambda: methods.with_task_experts(make_rate(), 2), ('task_id',), rate=True
+  ),
   'refresh': Method(make_refresh, ('batch', 'grad_fn'), rate=True),
   'params_ema': Method(lambda: methods.params_ema(0.9, every=2), identity=True),
   'params_mean': Method(methods.params_mean, identity=True),
@@ -277,6 +295,7 @@ METHODS = {
     ('task_id',),
     rate=True,
   ),
+  'metaplastic_kl': Method(lambda: methods.metaplastic_kl(1.5)),
   'accumulate': Method(
     lambda: methods.accumulate(make_rate(), 2), ('task_id',), rate=True
   ),
@@ -289,7 +308,7 @@ METHODS = {
     make_canonical, ('batch', 'grad_fn', 'task_id'), rate=True
   ),
 }
-OPTAX_INSIDE = ('accumulate', 'canonical', 'reset_on_task')
+OPTAX_INSIDE = ('accumulate', 'canonical', 'reset_on_task', 'with_experts')
 
 
 def rows(keep: Callable[[str], bool] = lambda name: True) -> Any:
@@ -490,7 +509,8 @@ def test_accumulated_steps_notice_a_task_that_began_between(method):
   )
   close(with_it, by_hand)
   restarts = method.rate and 'task_id' in method.needs
-  if restarts and method is not METHODS['accumulate']:
+  own_clocks = METHODS['accumulate'], METHODS['with_task_experts']
+  if restarts and method not in own_clocks:
     # Four accumulated steps, in tasks 0, 1, 1, 0: the rate has started anew.
     rate, count = methods.applied_rate(with_it)
     assert (float(rate), int(count)) == (np.float32(0.2), 4)
