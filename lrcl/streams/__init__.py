@@ -3,7 +3,15 @@
 A stream is data and a plan: a pure function from a step to rows.
 """
 
+from lrcl.streams._arms import ArmSampler as ArmSampler
+from lrcl.streams._arms import fixed_order_arms as fixed_order_arms
+from lrcl.streams._arms import recency_arms as recency_arms
+from lrcl.streams._arms import uniform_arms as uniform_arms
+from lrcl.streams._arms import with_floor as with_floor
 from lrcl.streams._arrays import digits as digits
+from lrcl.streams._bandits import exp3_arms as exp3_arms
+from lrcl.streams._bandits import td0_arms as td0_arms
+from lrcl.streams._bandits import ucb_arms as ucb_arms
 from lrcl.streams._blurry import blurry as blurry
 from lrcl.streams._class_order import ClassDistances as ClassDistances
 from lrcl.streams._class_order import class_distances as class_distances
