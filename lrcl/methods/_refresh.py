@@ -1,7 +1,5 @@
 """Refresh learning: unlearn a little of the batch, then learn it again."""
 
-from collections.abc import Callable
-import numbers
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -9,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from lrcl import base, tree
-from lrcl.methods import _anchor, _quadratic
+from lrcl.methods import _anchor, _quadratic, _unlearn
 
 _WHERE = 'refresh'
 
@@ -150,9 +148,9 @@ def refresh(
 
     Code: https://github.com/joey-wang123/CL-refresh-learning
   """
-  move = _make_move(form, delta, noise, fisher_scale)
+  move = _unlearn.make_move(_WHERE, form, delta, noise, fisher_scale)
   steps = base.check_steps(_WHERE, 'steps', steps, minimum=1)
-  steps = 0 if _is_zero(delta) else steps
+  steps = 0 if _unlearn.is_zero(delta) else steps
   inner = optax.with_extra_args_support(inner)
 
   def init_fn(params: base.Params) -> RefreshState:
@@ -172,7 +170,7 @@ def refresh(
     key, point, moves = state.key, params, []
     for _ in range(steps):  # unrolled, so that step_cost counts every gradient
       key, noises = move.draw(key, state.fisher)
-      moves.append(_unlearn(move, state.fisher, updates, point, noises))
+      moves.append(_unlearn.unlearn(move, state.fisher, updates, point, noises))
       point = optax.apply_updates(point, moves[-1])
       updates = grad_fn(point, batch)
     extra_args |= dict(batch=batch, grad_fn=grad_fn)
@@ -184,98 +182,6 @@ def refresh(
 
   update_fn: Any = refresh_update
   return optax.GradientTransformationExtraArgs(init_fn, update_fn)
-
-
-class _Form(NamedTuple):
-  """What one form climbs by; `share` is 1 / (1 + c F).
-
-  Attributes:
-    noise: its own factor of the noise.
-    climb: `climb(delta, share, gradient, param)`, in float32.
-    spread: `spread(delta, share)`, the deviation of noise of factor 1.
-  """
-
-  noise: float
-  climb: Callable[[Any, jax.Array, jax.Array, jax.Array], jax.Array]
-  spread: Callable[[Any, jax.Array], jax.Array]
-
-
-def _rescale(
-  delta: Any, share: jax.Array, gradient: jax.Array, param: jax.Array
-) -> jax.Array:
-  """The gradient, as long as the tensor is; 0 where there is no gradient."""
-  norm = tree.leaf_norms(gradient)
-  some = norm > 0
-  factor = tree.leaf_norms(param) / jnp.where(some, norm, 1.0)
-  return delta * share * (jnp.where(some, factor, 0.0) * gradient)
-
-
-_FORMS = {
-  'official': _Form(1e-3, _rescale, lambda delta, share: delta * share),
-  'paper': _Form(
-    1.0,
-    lambda delta, share, gradient, param: delta * share * gradient,
-    lambda delta, share: jnp.sqrt(2 * delta * share),
-  ),
-}
-
-
-class _Move(NamedTuple):
-  """A form with its numbers; `noise` is None where none is drawn."""
-
-  form: _Form
-  delta: Any
-  noise: Any
-  fisher_scale: Any
-
-  def draw(self, key: jax.Array, like: Any) -> tuple[jax.Array, Any]:
-    """The next key, and normal noise like the Fisher."""
-    if self.noise is None:
-      return key, like
-    leaves, structure = jax.tree.flatten(like)
-    key, *keys = jax.random.split(key, 1 + len(leaves))
-    normal = lambda key, leaf: jax.random.normal(key, leaf.shape, jnp.float32)
-    return key, structure.unflatten(map(normal, keys, leaves))
-
-
-def _make_move(form: str, delta: Any, noise: Any, fisher_scale: Any) -> _Move:
-  """Checks the numbers, and fills in the form's own noise."""
-  if form not in _FORMS:
-    raise ValueError(
-      f'{_WHERE}: form is {form!r}; it must be one of {tuple(_FORMS)}.'
-    )
-  noise = _FORMS[form].noise if noise is None else noise
-  numbers_given = dict(delta=delta, noise=noise, fisher_scale=fisher_scale)
-  for name, value in numbers_given.items():
-    base.check_value(_WHERE, name, value, minimum=0)
-  noise = None if _is_zero(noise) else noise
-  return _Move(_FORMS[form], delta, noise, fisher_scale)
-
-
-def _is_zero(value: Any) -> bool:
-  """Whether it is 0 for good, so that what it multiplies may be left out."""
-  return isinstance(value, numbers.Number) and value == 0
-
-
-def _unlearn(
-  move: _Move, fisher: Any, gradient: Any, params: base.Params, noises: Any
-) -> Any:
-  """One move up the gradient; zero for leaves that are masked out."""
-  wide = lambda x: jnp.asarray(x, jnp.float32)
-  delta = wide(move.delta)
-
-  def leaf(fisher, gradient, param, noise):
-    if tree.is_masked(fisher):
-      return jnp.zeros_like(param)
-    share = 1.0 / (1.0 + wide(move.fisher_scale) * fisher)
-    away = move.form.climb(delta, share, wide(gradient), param)
-    if move.noise is not None:
-      away += wide(move.noise) * move.form.spread(delta, share) * noise
-    return away.astype(param.dtype)
-
-  return jax.tree.map(
-    leaf, fisher, gradient, params, noises, is_leaf=tree.is_masked
-  )
 
 
 def _add(update: jax.Array, *moves: jax.Array) -> jax.Array:

@@ -19,8 +19,8 @@ from lrcl.training._federated import RoundInfo as RoundInfo
 from lrcl.training._federated import federated_averaging as federated_averaging
 from lrcl.training._federated_data import FederatedData as FederatedData
 from lrcl.training._federated_data import federated_data as federated_data
-from lrcl.training._fine_tune import FineTuning as FineTuning
 from lrcl.training._fine_tune import fine_tune_on_memory as fine_tune_on_memory
+from lrcl.training._fine_tune_stages import FineTuning as FineTuning
 from lrcl.training._fine_tune_stages import (
   train_and_fine_tune as train_and_fine_tune,
 )

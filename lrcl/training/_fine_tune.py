@@ -1,6 +1,5 @@
-"""Fine-tunes a few parameters on a memory, after training or between steps."""
+"""Fine-tunes a few parameters on the rows of a memory."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +9,6 @@ import optax
 from lrcl import base, tree
 from lrcl.losses import cross_entropy
 from lrcl.methods import MemoryState
-from lrcl.training._state import TrainState
 
 _WHERE = 'fine_tune_on_memory'
 
@@ -149,75 +147,6 @@ class _Model(NamedTuple):
   def grad(self, *args: Any) -> tuple[Any, Any]:
     """The gradient with respect to the trained leaves, and the new state."""
     return jax.grad(self.loss, has_aux=True)(*args)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class FineTuning:
-  """`fine_tune_on_memory` as a function of a state, in the form of a hook.
-
-  It is an `on_task_end` of a `Learner`, and what `train_and_fine_tune` runs
-  between steps. The memory is the first in the state of the optimizer. With a
-  replaying method that is FPF; with plain SGD in `with_memory`, which stores
-  rows and replays none, it is k-FPF.
-
-  Attributes:
-    apply_fn: the model.
-    tx: the optimizer of the fine-tuning.
-    loss_fn: the loss on rows of the memory.
-    mask: which leaves are trained.
-    steps: of one fine-tuning.
-    batch_size: rows of a step.
-
-  Example:
-    >>> tuning = FineTuning(lambda p, x, **_: (x @ p, ()), optax.sgd(0.1))
-    >>> tuning.rows  # that one call learns from
-    9600
-
-  References:
-    Zhao et al., `Does continual learning equally forget all parameters?
-    <https://arxiv.org/abs/2304.04158>`_, 2023
-  """
-
-  apply_fn: Any
-  tx: optax.GradientTransformation
-  loss_fn: base.LossFn = cross_entropy
-  mask: Any = None
-  steps: int = 300
-  batch_size: int = 32
-
-  @property
-  def rows(self) -> int:
-    """Examples whose gradient one call takes, for tables of costs."""
-    return self.steps * self.batch_size
-
-  def __call__(
-    self, state: TrainState, task_data: Any, key: jax.Array
-  ) -> TrainState:
-    """Fine-tunes `state`; `task_data` is not looked at.
-
-    Raises:
-      ValueError: if the optimizer keeps no memory.
-    """
-    del task_data
-    memories = tree.get_states(state.opt_state, MemoryState)
-    if not memories:
-      raise ValueError(
-        'FineTuning: the state of the optimizer has no memory; wrap tx in '
-        'with_memory.'
-      )
-    params, model_state = fine_tune_on_memory(
-      self.apply_fn,
-      state.params,
-      memories[0],
-      self.tx,
-      key,
-      loss_fn=self.loss_fn,
-      mask=self.mask,
-      steps=self.steps,
-      batch_size=self.batch_size,
-      model_state=state.model_state,
-    )
-    return state._replace(params=params, model_state=model_state)
 
 
 def draw_balanced(
