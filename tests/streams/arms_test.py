@@ -171,7 +171,7 @@ def _unlock(sampler, seed, rounds=120, rows=8, needed=60):
 @pytest.mark.parametrize(
   'make',
   [
-    functools.partial(streams.ucb_arms, exploration=0.5, window=30),
+    functools.partial(streams.ucb_arms, exploration=0.5, window=10),
     functools.partial(streams.td0_arms, temperature=0.1),
   ],
 )
