@@ -84,7 +84,8 @@ def refresh(
   procedure ends. With a `delta` of 0 it is `inner`, bit for bit and at no cost
   unless the 0 is traced (rounding may differ then under `jit`).
 
-  The first form is the authors' code; there, without noise and Fisher, `delta`
+  The first form is the authors' code in its later version (the earlier one
+  unlearned the batch after its step); there, without noise and Fisher, `delta`
   is the share of its norm by which every tensor moves. The second is the
   paper's as remembered, with :math:`F^{-1}` damped, since F is zero in the
   first task: unconfirmed [R]. Both units of `delta` differ. The code keeps
