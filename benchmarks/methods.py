@@ -144,6 +144,9 @@ ROWS = {
   'scale_groups': Row(
     lambda _: optax.chain(methods.scale_groups({'^Dense': 0.01}), rate())
   ),
+  'metaplastic_kl': Row(
+    lambda _: optax.chain(methods.metaplastic_kl(2.0, strength=S), rate())
+  ),
   'params_ema': Row(lambda _: optax.chain(methods.params_ema(0.99), rate())),
   'params_window, every 10th': Row(
     lambda _: optax.chain(methods.params_window(5, every=10), rate())
