@@ -54,15 +54,11 @@ def annealing_areas(
   """
   where = 'annealing_areas'
   lrs = _rates.check_rates(where, 'lrs', lrs)
-  steps = _rates.check_reading_steps(where, steps, lrs.shape[0])
-  index = slice(None) if steps is None else jnp.asarray(steps)
+  steps = _rates.check_steps(where, steps, lrs.shape[0])
   lrs = _at_the_peak(lrs)
   momentum = _rates.decayed_sums(_rates.decreases(lrs), decay)
-  forward, annealing = (
-    sums.high[index] + sums.low[index]
-    for sums in map(_rates.prefix_sums, (lrs, momentum))
-  )
-  return AnnealingAreas(jnp.maximum(forward, _rates.least(lrs)), annealing)
+  forward = jnp.maximum(_rates.prefix_sums(lrs), _rates.least(lrs))
+  return AnnealingAreas(forward[steps], _rates.prefix_sums(momentum)[steps])
 
 
 def _at_the_peak(lrs: jax.Array) -> jax.Array:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lrcl.forecasting import _rates
+from lrcl.forecasting import _decreases, _rates
 
 
 class MultiPowerLaw(NamedTuple):
@@ -56,18 +56,26 @@ class MultiPowerLaw(NamedTuple):
     """
     where = 'MultiPowerLaw.predict'
     lrs = _rates.check_rates(where, 'lrs', lrs)
-    steps = _rates.check_reading_steps(where, steps, lrs.shape[0])
-    law = MultiPowerLaw(*(jnp.asarray(x, lrs.dtype) for x in self))
-    index = jnp.arange(lrs.shape[0]) if steps is None else jnp.asarray(steps)
-    sums, least = _rates.prefix_sums(lrs), _rates.least(lrs)
-    area = jnp.maximum(sums.high[index] + sums.low[index], least)
-    before = _rates.Prefix(
-      *(jnp.concatenate([jnp.zeros_like(x[:1]), x[:-1]]) for x in sums)
-    )
-    since = sums.at((index, None)).minus(before.at((None, slice(None))))
-    speed = law.rate * jnp.maximum(lrs, least) ** -law.rate_exponent
-    paid = -jnp.expm1(
-      -law.gain_exponent * jnp.log1p(speed * jnp.maximum(since, 0.0))
-    )
-    gained = jnp.sum(_rates.decreases(lrs) * paid, axis=-1)
-    return law.floor + law.scale * area**-law.exponent - law.gain * gained
+    law, least = self.astype(lrs.dtype), _rates.least(lrs)
+    area = jnp.maximum(_rates.prefix_sums(lrs), least)
+    rate, decrease = jnp.maximum(lrs, least), _rates.decreases(lrs)
+    run = _decreases.one_run(lrs, rate, decrease)
+    if steps is None:
+      paid = _decreases.paid_off(run, law.speed).reshape(-1)[: len(lrs)]
+      return law.loss(area, paid)
+    steps = _rates.check_steps(where, steps, len(lrs))
+    paid = _decreases.paid_off(run, law.speed, steps)
+    return law.loss(area[steps], paid)
+
+  def loss(self, area: jax.Array, paid_off: jax.Array) -> jax.Array:
+    """The losses after an area of rates and what their decreases paid off."""
+    return self.floor + self.scale * area**-self.exponent - self.gain * paid_off
+
+  def astype(self, dtype: Any) -> 'MultiPowerLaw':
+    """The law with parameters of one dtype."""
+    return MultiPowerLaw(*(jnp.asarray(x, dtype) for x in self))
+
+  @property
+  def speed(self) -> _decreases.Speed:
+    """How fast a decrease pays off."""
+    return _decreases.Speed(self.rate, self.gain_exponent, self.rate_exponent)

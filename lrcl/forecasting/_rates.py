@@ -1,11 +1,10 @@
 """Sums over the rates of a run: exact enough in float32, and differentiable.
 
-A law adds up tens of thousands of rates and then takes small differences of
-such sums. A plain float32 sum would lose them, so `prefix_sums` carries what
-each addition rounds away in a second number.
+A law adds up tens of thousands of rates. What a float32 sum rounds away drifts,
+so `prefix_sums` carries it along in a second number.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,19 +17,8 @@ TINY = 1e-8
 have powers in them that are infinite at 0, with gradients that are worse."""
 
 
-class Prefix(NamedTuple):
-  """Sums `high + low` of everything up to each step, that step included."""
-
-  high: jax.Array
-  low: jax.Array
-
-  def at(self, index: Any) -> 'Prefix':
-    """The sums up to some steps."""
-    return Prefix(self.high[index], self.low[index])
-
-  def minus(self, other: 'Prefix') -> jax.Array:
-    """What lies between: the leading digits cancel without an error."""
-    return (self.high - other.high) + (self.low - other.low)
+BLOCK = 64
+"""Sums run within blocks of so many steps, and then from block to block."""
 
 
 def check_rates(where: str, name: str, lrs: Any) -> jax.Array:
@@ -54,64 +42,97 @@ def check_rates(where: str, name: str, lrs: Any) -> jax.Array:
         f'{where}: {name}[{bad[0]}] is {values[bad[0]]}; every rate must be '
         'finite and >= 0.'
       )
-  wide = getattr(lrs, 'dtype', None) == np.float64 and jax.config.x64_enabled
-  return jnp.asarray(lrs, jnp.float64 if wide else jnp.float32)
+    if not values.any():
+      raise ValueError(f'{where}: {name} are all 0; one must be > 0.')
+  lrs = jnp.asarray(lrs)
+  return lrs if lrs.dtype == jnp.float64 else lrs.astype(jnp.float32)
 
 
-def check_reading_steps(where: str, steps: Any, length: int) -> Any:
-  """The steps at which losses are wanted, or None for all of them.
+def check_steps(where: str, steps: Any, length: int) -> jax.Array:
+  """The steps at which losses are wanted, an array of any shape.
 
   Raises:
-    ValueError: if they are no row of whole numbers in [0, length).
+    ValueError: if they are no whole numbers in [0, length).
   """
-  if steps is None or not is_concrete(steps):
-    return steps
-  values = np.asarray(steps)
-  if values.ndim != 1 or values.dtype.kind not in 'iu':
-    raise ValueError(
-      f'{where}: steps has shape {values.shape} and type {values.dtype}; it '
-      'must be a row of whole numbers, [readings].'
-    )
-  bad = values[(values < 0) | (values >= length)]
-  if bad.size:
-    raise ValueError(
-      f'{where}: steps holds {bad[0]}; it must be from 0 to {length - 1}, the '
-      'last step that lrs has a rate for.'
-    )
-  return values
+  if steps is None:
+    return jnp.arange(length)
+  if is_concrete(steps):
+    values = np.asarray(steps)
+    if values.dtype.kind not in 'iu':
+      raise ValueError(
+        f'{where}: steps are {values.dtype}; they must be whole numbers.'
+      )
+    bad = values[(values < 0) | (values >= length)]
+    if bad.size:
+      raise ValueError(
+        f'{where}: steps hold {bad[0]}; they must be from 0 to {length - 1}, '
+        'the last that lrs has a rate for.'
+      )
+  return jnp.asarray(steps)
 
 
-def prefix_sums(values: jax.Array) -> Prefix:
-  """Sums of `values[steps]` up to every step, in twice the precision.
+def in_blocks(xp: Any, values: Any, fill: float = 0.0) -> Any:
+  """`values[n]` as `[blocks, BLOCK]` with `fill` at the end; xp is a numpy."""
+  count = -len(values) % BLOCK
+  filled = xp.concatenate([values, xp.full((count,), fill, values.dtype)])
+  return filled.reshape(-1, BLOCK)
 
-  Gradients are those of a plain sum, which is linear.
+
+def prefix_sums(values: jax.Array) -> jax.Array:
+  """Sums of `values[steps]` up to every step.
+
+  No more is rounded away than in a sum of one block: what the additions of
+  whole blocks lose is kept in a second number.
   """
-  exact = jax.lax.stop_gradient
-  high, low = jax.lax.associative_scan(
-    _add, (exact(values), jnp.zeros_like(values))
-  )
-  plain = jnp.cumsum(values)
-  return Prefix(plain + exact(high - plain), low)
+  blocks = in_blocks(jnp, values)
+
+  def add(sums: Any, new: jax.Array) -> Any:
+    high, low = sums
+    total = high + new
+    lost = jnp.where(
+      jnp.abs(high) >= jnp.abs(new),
+      (high - total) + new,
+      (new - total) + high,
+    )
+    return (total, low + lost), high + low
+
+  zero = jnp.zeros_like(values[0])
+  within = jnp.cumsum(blocks, axis=1)
+  _, before = jax.lax.scan(add, (zero, zero), within[:, -1])
+  return (before[:, None] + within).reshape(-1)[: len(values)]
 
 
-def _add(a: Any, b: Any) -> Any:
-  """Adds two numbers, each in two parts; what is rounded away is kept."""
-  high = a[0] + b[0]
-  part = high - a[0]
-  lost = (a[0] - (high - part)) + (b[0] - part)
-  low = lost + (a[1] + b[1])
-  total = high + low
-  return total, low - (total - high)
-
-
-def decayed_sums(values: jax.Array, decay: jax.Array) -> jax.Array:
+def decayed_sums(values: jax.Array, decay: Any) -> jax.Array:
   """`m[i] = decay * m[i - 1] + values[i]`, for `values[steps]`."""
+  blocks = in_blocks(jnp, values)
+  decay = jnp.asarray(decay, values.dtype)
+  place = jnp.arange(BLOCK)
+  age = jnp.subtract.outer(place, place).astype(values.dtype)
+  weight = jnp.where(age >= 0, decay ** jnp.maximum(age, 0), 0.0)
+  within = blocks @ weight.T
+  fade = jnp.full_like(blocks[:, 0], decay**BLOCK)
+  before = carry(jnp.ones_like(fade), fade, within[:, -1])
+  fades = decay ** (place + 1).astype(values.dtype)
+  return (within + jnp.outer(before, fades)).reshape(-1)[: len(values)]
 
-  def join(a: Any, b: Any) -> Any:
-    return a[0] * b[0], a[1] * b[0] + b[1]
 
-  decays = jnp.broadcast_to(jnp.asarray(decay, values.dtype), values.shape)
-  return jax.lax.associative_scan(join, (decays, values))[1]
+def carry(goes_on: jax.Array, fade: jax.Array, new: jax.Array) -> jax.Array:
+  """What reaches each block from those before it.
+
+  That is `y[i] = goes_on[i] * (fade[i-1] * y[i-1] + new[i-1])`, and 0 at first.
+
+  Args:
+    goes_on: `[blocks]`, 0 where nothing reaches a block, else 1.
+    fade: `[blocks, ...]`, the part of what reached a block that leaves it.
+    new: `[blocks, ...]`, what the block adds.
+  """
+
+  def step(leaving: jax.Array, block: Any) -> Any:
+    goes_on, fade, new = block
+    arriving = goes_on * leaving
+    return fade * arriving + new, arriving
+
+  return jax.lax.scan(step, jnp.zeros_like(new[0]), (goes_on, fade, new))[1]
 
 
 def decreases(lrs: jax.Array) -> jax.Array:
@@ -121,4 +142,4 @@ def decreases(lrs: jax.Array) -> jax.Array:
 
 def least(lrs: jax.Array) -> jax.Array:
   """The size below which a rate or an area counts as this much."""
-  return TINY * jax.lax.stop_gradient(jnp.max(lrs))
+  return TINY * jnp.maximum(jax.lax.stop_gradient(jnp.max(lrs)), TINY)
