@@ -126,12 +126,7 @@ def should_decay_now(
   lengths = _check_lengths(where, decay_steps, target, worth)
   _decays.check_shape(where, decay)
   check_value(where, 'end_value', end_value, minimum=0.0)
-  curves = dict(records) if isinstance(records, Mapping) else None
-  curves = curves_from_records(records) if curves is None else curves
-  if branch not in curves:
-    raise ValueError(
-      f'{where}: branch is {branch!r}; there are {", ".join(curves) or "none"}.'
-    )
+  curves = _curves(where, records, branch)
   laws = _ensemble(where, law, fit, curves, num_laws, seed)
   rates = _going_on(curves[branch].lrs, 2 * lengths[-1], trunk)
   now = len(curves[branch].lrs)
@@ -156,6 +151,16 @@ def _check_lengths(
   if not checked:
     raise ValueError(f'{where}: decay_steps is empty; it must name a length.')
   return sorted(set(checked))
+
+
+def _curves(where: str, records: Any, branch: str) -> dict[str, Curve]:
+  given = isinstance(records, Mapping)
+  curves = dict(records) if given else curves_from_records(records)
+  if branch not in curves:
+    raise ValueError(
+      f'{where}: branch is {branch!r}; there are {", ".join(curves) or "none"}.'
+    )
+  return curves
 
 
 def _ensemble(
