@@ -68,7 +68,7 @@ class Found(NamedTuple):
     return self.accuracy.reshape(*lead, phases * times, tasks)
 
   @property
-  def final(self) -> np.ndarray:
+  def final(self) -> Any:
     """Mean accuracy over all tasks at the end `[...]`."""
     return self.accuracy[..., -1, -1, :].mean(-1)
 

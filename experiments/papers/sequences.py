@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import optax
 
 from experiments import references
@@ -22,7 +21,7 @@ class Reference(NamedTuple):
     setting: what was tuned, in words; empty where nothing was.
   """
 
-  accuracy: np.ndarray
+  accuracy: Any
   setting: str
 
 
@@ -107,7 +106,7 @@ def make_mlp(
 
 def reference_rows(
   images: Images,
-  features: Sequence[int],
+  features: Sequence[int] | Callable[[streams.Stream], tuple[Any, Any]],
   *,
   rates: Sequence[float],
   tuning_seeds: Sequence[int],
@@ -119,7 +118,8 @@ def reference_rows(
 
   Args:
     images: the data.
-    features: widths of the perceptron's hidden layers.
+    features: widths of the perceptron's hidden layers, or a function of the
+      stream that makes another model's `(init_fn, apply_fn)`.
     rates: of SGD, a grid for naive and joint.
     tuning_seeds: seeds on which to choose the rate.
     seeds: seeds to report.
@@ -134,7 +134,8 @@ def reference_rows(
   rows: dict[str, Reference] = {}
   for name in ('naive', 'joint'):
     stream = make_stream(images, every, joint=name == 'joint', **options)
-    init_fn, apply_fn = make_mlp(stream, features)
+    make = features if callable(features) else _mlp_of(features)
+    init_fn, apply_fn = make(stream)
     make_learner = lambda setting, apply_fn=apply_fn: training.Learner(
       optax.sgd(setting['rate']), apply_fn
     )
@@ -149,6 +150,10 @@ def reference_rows(
     'chance': references.chance(stream),
   }
   return rows | {n: Reference(x.mean(1), '') for n, x in plain.items()}
+
+
+def _mlp_of(features: Sequence[int]) -> Callable[..., tuple[Any, Any]]:
+  return lambda stream: make_mlp(stream, features)
 
 
 def _stack(
