@@ -32,6 +32,7 @@ from lrcl.forecasting._multi_power import MultiPowerLaw as MultiPowerLaw
 from lrcl.forecasting._plan import BranchPlan as BranchPlan
 from lrcl.forecasting._plan import PlannedBranch as PlannedBranch
 from lrcl.forecasting._plan import plan_branches as plan_branches
+from lrcl.forecasting._read_curve import read_curve as read_curve
 from lrcl.forecasting._scores import Scores as Scores
 from lrcl.forecasting._scores import score as score
 from lrcl.forecasting._search import OptimizedSchedule as OptimizedSchedule
