@@ -68,4 +68,5 @@ def _panel(ax: Any, law: Any, curve: forecasting.Curve) -> None:
     linewidth=1.3, label='predicted',
   )  # fmt: skip
   _style.dress(ax)
+  ax.locator_params(axis='x', nbins=4)
   _style.label(ax, x='step', y='loss', title=curve.name)

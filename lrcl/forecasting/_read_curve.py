@@ -19,7 +19,7 @@ def read_curve(
   schedule: optax.Schedule | None = None,
   warmup_steps: int = 0,
 ) -> Curve:
-  """Reads a loss curve from a CSV file with columns step, lr and loss.
+  r"""Reads a loss curve from a CSV file with columns step, lr and loss.
 
   A law wants the rate of every step. Where the file has not a line for every
   one, they are taken from `schedule`, which is exact; without it they are
@@ -43,10 +43,9 @@ def read_curve(
       of the schedule; names the file, the line and the rule.
 
   Example:
-    >>> import os, tempfile
-    >>> file = os.path.join(tempfile.mkdtemp(), 'short.csv')
-    >>> with open(file, 'w') as f:
-    ...   print('step,lr,loss', '2,0.2,3.5', '4,0.1,3.0', sep=os.linesep, file=f)
+    >>> import pathlib, tempfile
+    >>> file = pathlib.Path(tempfile.mkdtemp(), 'short.csv')
+    >>> _ = file.write_text('step,lr,loss\n2,0.2,3.5\n4,0.1,3.0\n')
     >>> print(read_curve(file, warmup_steps=2).lrs)
     [0.   0.2  0.2  0.15 0.1 ]
   """
