@@ -20,8 +20,9 @@ reported; `+-` is half of a 95% interval over seeds. The verdict follows from
 the numbers by a rule in the claim's own file. "Not reproduced" speaks of this
 scale and nothing else.
 
-This page is made by `python -m experiments.papers.table` from
-`experiments/papers/results/`.
+Images, where a claim takes `--data_dir=DEST`, come from
+`python -m experiments.fetch_data DEST`. This page is made by
+`python -m experiments.papers.table` from `experiments/papers/results/`.
 """
 
 
@@ -47,8 +48,7 @@ def _section(result: Mapping[str, Any]) -> str:
   lines = [
     f'## {result["title"]}',
     '',
-    f'`python -m experiments.papers.{result["name"]}`, '
-    f'{result["cpu_seconds"]} CPU s.',
+    f'`{_command(result["name"])}`, {result["cpu_seconds"]} CPU s.',
     '',
     f'- **Paper**: {result["paper"]}',
     f'- **It says**: {result["says"]}',
@@ -62,6 +62,13 @@ def _section(result: Mapping[str, Any]) -> str:
     lines += ['', _row(names), _row(['---'] * len(names))]
     lines += [_row([str(v) for v in row.values()]) for row in rows]
   return '\n'.join(lines)
+
+
+def _command(name: str) -> str:
+  """What measures a claim; with data if its file says so."""
+  source = (pathlib.Path(__file__).parent / f'{name}.py').read_text()
+  data = ' --data_dir=DEST' if 'takes_data=True' in source else ''
+  return f'python -m experiments.papers.{name}{data}'
 
 
 def _row(cells: Any) -> str:
