@@ -21,7 +21,8 @@ class CurriculumPlan:
   """Epoch `k` has a share `sizes[k]` of the rows, drawn by their scores.
 
   Rows of an epoch are drawn without replacement, the first one in proportion
-  to the scores, each further one to those of what is left. There is one task.
+  to the scores, each further one to those of what is left; then they are
+  shuffled. There is one task.
   After the last size the sizes begin again.
 
   Attributes:
@@ -135,11 +136,14 @@ class CurriculumPlan:
     """The batches of one epoch, and their weights."""
     cached = self.__dict__.get('_last')
     if cached is None or cached[0] != epoch:
-      uniform = hash_uniforms((self.seed,), epoch, np.arange(len(self.rows)))
+      numbers = np.arange(len(self.rows))
+      uniform = hash_uniforms((self.seed, 0), epoch, numbers)
       with np.errstate(divide='ignore'):
         keys = np.log(self.scores) - np.log(-np.log(uniform))
-      order = np.argsort(-keys)[: self._counts[epoch % len(self.sizes)]]
-      drawn = pad_to_batches(self.rows[order], self.batch_size)
+      chosen = np.argsort(-keys)[: self._counts[epoch % len(self.sizes)]]
+      # They were drawn in turn, those of high scores first.
+      turn = np.argsort(hash_uniforms((self.seed, 1), epoch, chosen))
+      drawn = pad_to_batches(self.rows[chosen[turn]], self.batch_size)
       cached = (epoch, drawn)
       self.__dict__['_last'] = cached  # a pure function's last value
     return cached[1]

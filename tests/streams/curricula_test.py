@@ -222,6 +222,12 @@ def test_rows_come_by_their_scores():
   pool = joint(split(_data(), num_tasks=2, batch_size=4, epochs=9)).plan.pools
   easy = np.isin(firsts, pool[0][:6]).sum()
   assert stats.binomtest(int(easy), 2000, 54 / 108).pvalue > 1e-3
+  # Within an epoch no place is for rows of high scores.
+  halves = np.zeros(2)
+  for seed in range(60):
+    epoch = _curriculum(scores, sizes=(1.0,), seed=seed).chunk(0, 15).indices
+    halves += np.isin(epoch, pool[0][:6]).reshape(2, 30).sum(1)
+  assert stats.binomtest(int(halves[0]), 360, 0.5).pvalue > 1e-3
 
 
 @pytest.mark.parametrize(
