@@ -4,9 +4,9 @@ python -m benchmarks.streams [--steps=10000000] [--repeats=31]
 
 For every scenario that has no end of its own: the time of `chunk` of 50 steps
 at random places over that in the first thousandth (medians over repeats,
-interleaved, wanted at most 1.2), that of `next_boundary`, and the peak of memory while the plan is
-made and read at 30 places, over that of a plan of a thousandth of the length
-(wanted at most 1.2).
+interleaved, wanted at most 1.2), that of `next_boundary`, and the peak of
+memory while the plan is made and read at 30 places, over that of a plan of a
+thousandth of the length (wanted at most 1.2).
 """
 
 # isort: skip_file
