@@ -32,7 +32,7 @@ import numpy as np
 import optax
 
 from benchmarks import problem
-from lrcl import methods, models, streams, training
+from lrcl import methods, models, streams, training, tree
 
 _DATA_DIR = flags.DEFINE_string('data_dir', None, 'Where TFDS data sets are.')
 _REPEATS = flags.DEFINE_integer('repeats', 9, 'Runs of each, interleaved.')
@@ -152,6 +152,11 @@ ROWS = {
     lambda _: optax.chain(methods.params_window(5, every=10), rate())
   ),
   'dynamic_ema': Row(lambda _: optax.chain(methods.dynamic_ema(), rate())),
+  'project_scales': Row(
+    lambda _: optax.chain(
+      rate(), methods.project_scales(mask=tree.path_mask('Dense_./bias'))
+    )
+  ),
   'shrink_and_perturb, at each task': Row(
     lambda _: optax.chain(rate(), methods.shrink_and_perturb(0.6, 0.01))
   ),

@@ -107,6 +107,10 @@ from lrcl.methods._riemannian_walk import (
   RiemannianWalkState as RiemannianWalkState,
 )
 from lrcl.methods._riemannian_walk import riemannian_walk as riemannian_walk
+from lrcl.methods._scale_projection import (
+  ProjectScalesState as ProjectScalesState,
+)
+from lrcl.methods._scale_projection import project_scales as project_scales
 from lrcl.methods._selector import SelectorState as SelectorState
 from lrcl.methods._selector import expert_params as expert_params
 from lrcl.methods._selector import with_selector as with_selector
@@ -133,6 +137,7 @@ from lrcl.methods._synaptic import (
   synaptic_intelligence as synaptic_intelligence,
 )
 from lrcl.methods._task_experts import with_task_experts as with_task_experts
+from lrcl.methods._task_rows import update_task_rows as update_task_rows
 from lrcl.methods._weight_projection import NormState as NormState
 from lrcl.methods._weight_projection import (
   normalize_and_project as normalize_and_project,

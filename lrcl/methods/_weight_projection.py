@@ -66,7 +66,9 @@ def normalize_and_project(
       its own: `(-2, -1)` gives one per matrix of a scanned stack
       `[layers, in, out]` (and for a plain matrix the same as None), and one
       per tap of a convolution `[height, width, in, out]`; `-2` gives one per
-      output unit. Leaves that need different axes: chain two with masks.
+      output unit, which is another method than NaP: the units of a layer can
+      then no longer trade norm with each other. Leaves that need different
+      axes: chain two with masks.
     every: project at each `every`-th update only.
 
   Returns:
@@ -86,7 +88,7 @@ def normalize_and_project(
   References:
     Lyle et al., `Normalization and effective learning rates in reinforcement
     learning <https://arxiv.org/abs/2407.01800>`_, 2024. There is no official
-    code; the treatment of learned scales and offsets is left out here.
+    code. Learned scales and offsets of the normalisations: `project_scales`.
   """
   where = 'normalize_and_project'
   every = base.check_steps(where, 'every', every, minimum=1)

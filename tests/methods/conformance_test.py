@@ -220,6 +220,13 @@ METHODS = {
     ('task_id',),
     rate=True,
   ),
+  'project_scales': Method(
+    lambda: optax.chain(
+      make_rate(), methods.project_scales(mask=tree.path_mask('hidden/bias'))
+    ),
+    ('task_id',),
+    rate=True,
+  ),
   'reset_on_task': Method(make_reset, ('task_id',), rate=True),
   'shrink_and_perturb': Method(
     make_shrink_and_perturb, ('task_id',), rate=True
@@ -282,6 +289,7 @@ METHODS = {
   'with_task_experts': Method(
     lambda: methods.with_task_experts(make_rate(), 2), ('task_id',), rate=True
   ),
+  'update_task_rows': Method(methods.update_task_rows, ('task_id',)),
   'refresh': Method(make_refresh, ('batch', 'grad_fn'), rate=True),
   'params_ema': Method(lambda: methods.params_ema(0.9, every=2), identity=True),
   'params_mean': Method(methods.params_mean, identity=True),
