@@ -67,12 +67,14 @@ class Found(NamedTuple):
   forgotten: float
 
 
-def load(name: Any, data_dir: str | os.PathLike | None, per_class: int):
+def load(
+  name: Any, data_dir: str | os.PathLike | None, per_class: int
+) -> tuple[Images, Images]:
   """`(choice, report)`: of digits 1000 random ReLU features, else learned."""
   if name == 'digits':
     sizes = dict(per_class=100, choice_per_class=25, test_per_class=30)
     found = feature_sets.load('digits', None, **sizes)
-    return tuple(map(_lifted, (found.choice, found.pixels)))
+    return _lifted(found.choice), _lifted(found.pixels)
   found = feature_sets.load(name, data_dir, per_class=per_class)
   return found.features_choice, found.features
 
