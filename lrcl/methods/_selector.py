@@ -74,6 +74,16 @@ def with_selector(
     ValueError: if `example` has no `inputs` or `weight`, a number is
       impossible, or, from `init`, if there are no experts in `inner`.
 
+  Example:
+    >>> from lrcl import methods
+    >>> batch = {'inputs': jnp.ones((4, 2)), 'weight': jnp.ones(4)}
+    >>> tx = with_selector(methods.with_experts(optax.sgd(0.1), 3),
+    ...   lambda selector, inputs: inputs @ selector, jnp.zeros((2, 3)), batch)
+    >>> state = tx.init(jnp.zeros(2))
+    >>> found = expert_params(state, jnp.ones(2))
+    >>> found['experts'].shape, found['selector'].shape, int(found['count'])
+    ((3, 2), (2, 3), 1)
+
   References:
     Zhu et al., `TAME: task agnostic continual learning using multiple experts
     <https://arxiv.org/abs/2210.03869>`_, 2022

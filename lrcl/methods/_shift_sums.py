@@ -50,6 +50,15 @@ def page_hinkley(
   Raises:
     ValueError: if a number is impossible.
 
+  Example:
+    >>> detector = page_hinkley(0.5, 2.0, warmup=4)
+    >>> state, found = detector.init(), []
+    >>> for value in (1.0, 1.2, 1.0, 1.2, 1.1, 1.4):
+    ...   state, shifted = detector.update(state, value, 0.1)
+    ...   found.append(int(shifted))
+    >>> found
+    [0, 0, 0, 0, 0, 1]
+
   References:
     Page, Continuous inspection schemes, 1954,
     https://doi.org/10.1093/biomet/41.1-2.100
@@ -81,6 +90,15 @@ def cumulative_sum(
 
   Raises:
     ValueError: if a number is impossible.
+
+  Example:
+    >>> detector = cumulative_sum(0.5, 2.0, warmup=4)
+    >>> state, found = detector.init(), []
+    >>> for value in (1.0, 1.2, 1.0, 1.2, 1.1, 1.4):
+    ...   state, shifted = detector.update(state, value, 0.1)
+    ...   found.append(int(shifted))
+    >>> found
+    [0, 0, 0, 0, 0, 1]
 
   References:
     Page, Continuous inspection schemes, 1954,

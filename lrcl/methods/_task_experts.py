@@ -32,6 +32,30 @@ def with_task_experts(
   Returns:
     A transformation with the state `ExpertsState`. It needs `params`, the extra
     arg `task_id`, and what `inner` needs.
+
+  Raises:
+    TypeError: if `keep` is not a class or a tuple of classes.
+    ValueError: if `max_experts` is less than 1, or `params` are missing.
+
+  Example:
+    >>> tx = with_task_experts(optax.sgd(1.0), 2)
+    >>> params = jnp.zeros(())
+    >>> state = tx.init(params)
+    >>> for task_id in (0, 0, 1, 1, 1, 0):  # the first of a task only leads
+    ...   updates, state = tx.update(
+    ...     jnp.ones(()), state, params, task_id=task_id)
+    ...   params = params + updates
+    ...   print(params)
+    -1.0
+    -2.0
+    0.0
+    -1.0
+    -2.0
+    -2.0
+
+  References:
+    Zhu et al., `TAME: task agnostic continual learning using multiple experts
+    <https://arxiv.org/abs/2210.03869>`_, 2022 (what it is measured against)
   """
   where = 'with_task_experts'
   inner, init, swap = _expert_bank.make_bank(where, inner, max_experts, keep)

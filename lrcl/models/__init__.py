@@ -30,6 +30,12 @@ from lrcl.models._layers import standardize as standardize
 from lrcl.models._masks import nap_mask as nap_mask
 from lrcl.models._networks import MLP as MLP
 from lrcl.models._nnx import from_nnx as from_nnx
+from lrcl.models._reprogramming import inputs_with_task as inputs_with_task
+from lrcl.models._reprogramming import reprogram as reprogram
+from lrcl.models._reprogramming import (
+  reprogrammed_labels as reprogrammed_labels,
+)
+from lrcl.models._reprogramming import reprogrammed_ratio as reprogrammed_ratio
 from lrcl.models._ridge import RidgeState as RidgeState
 from lrcl.models._ridge import analytic_ridge as analytic_ridge
 from lrcl.models._streaming import StreamingHead as StreamingHead
