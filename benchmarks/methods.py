@@ -169,9 +169,9 @@ ROWS = {
       rate(), 0.1, stream.num_tasks, death_rate=0.3, every=20
     )
   ),
-  'redo, every 20': Row(lambda _: recycle(methods.redo, every=20), REPLAY),
+  'redo, every 20': Row(lambda _: recycle(methods.redo, every=20)),
   'continual_backprop': Row(
-    lambda _: recycle(methods.continual_backprop, replacement_rate=1e-3), REPLAY
+    lambda _: recycle(methods.continual_backprop, replacement_rate=1e-3)
   ),
   'orthogonal_gradient, 20': Row(
     lambda _: optax.chain(rate(), methods.orthogonal_gradient(20))
