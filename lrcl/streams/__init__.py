@@ -3,6 +3,7 @@
 A stream is data and a plan: a pure function from a step to rows.
 """
 
+from lrcl.streams._arm_stream import draw_tasks as draw_tasks
 from lrcl.streams._arms import ArmSampler as ArmSampler
 from lrcl.streams._arms import fixed_order_arms as fixed_order_arms
 from lrcl.streams._arms import recency_arms as recency_arms
@@ -61,6 +62,7 @@ from lrcl.streams._sources import RESIDENT_BYTES as RESIDENT_BYTES
 from lrcl.streams._sources import HostSource as HostSource
 from lrcl.streams._sources import is_resident as is_resident
 from lrcl.streams._stacked import StackedPlan as StackedPlan
+from lrcl.streams._stream import Arms as Arms
 from lrcl.streams._stream import EvalSet as EvalSet
 from lrcl.streams._stream import Stream as Stream
 from lrcl.streams._stream import make_batch as make_batch

@@ -44,6 +44,11 @@ def replicate(streams: Sequence[Stream]) -> Stream:
     raise ValueError('replicate: there are no streams; give at least one.')
   if any(isinstance(s.plan, IteratorPlan | StackedPlan) for s in streams):
     raise ValueError('replicate: only single plans can be stacked.')
+  if any(s.arms is not None for s in streams):
+    raise ValueError(
+      'replicate: a stream that draws its tasks as it learns cannot be stacked; '
+      'run its seeds one by one.'
+    )
   for number, other in enumerate(streams[1:], 1):
     for name, differs in _DIFFERENCES.items():
       if differs(streams[0], other):

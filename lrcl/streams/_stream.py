@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,39 @@ Prepare = Callable[[Mapping[str, jax.Array], Any, jax.Array], Mapping]
 `tables` is the stream's pytree of small arrays. The batch it returns needs no
 `weight`, and no `task` where all rows belong to `task_id`.
 """
+
+
+class Arms(Protocol):
+  """A sampler that learns which task comes next; what `draw_tasks` makes."""
+
+  @property
+  def looks_twice(self) -> bool:
+    """Whether `told` reads the losses after the step."""
+    ...
+
+  def init(self) -> Any:
+    """Its state in the beginning, a pytree of arrays."""
+    ...
+
+  def probs(self, state: Any, step: Any) -> jax.Array:
+    """`[num_arms]`: how likely each task is."""
+    ...
+
+  def draw(
+    self, state: Any, step: jax.Array, tables: Any, batch_size: int
+  ) -> tuple[jax.Array, jax.Array]:
+    """The tasks and the rows of one batch, each `[batch_size]` int32."""
+    ...
+
+  def told(self, before: jax.Array, after: jax.Array) -> jax.Array:
+    """`[batch_size]`: the signal of each row, from its losses."""
+    ...
+
+  def update(
+    self, state: Any, arms: jax.Array, signal: jax.Array, weight: jax.Array
+  ) -> Any:
+    """Its state after a batch."""
+    ...
 
 
 def make_batch(
@@ -105,6 +138,8 @@ class Stream:
     num_classes: number of different labels in the batches.
     num_tasks: number of tasks. `evaluation` has a test set for each, or for
       each class where tasks share classes (`scole`, `blurry`).
+    arms: what draws the task of every row in place of the plan, or None; see
+      `draw_tasks`.
   """
 
   source: Source
@@ -114,6 +149,11 @@ class Stream:
   evaluation: EvalSet | None
   num_classes: int
   num_tasks: int
+  arms: Arms | None = None
+
+  def init_state(self) -> Any:
+    """What `TrainState.stream_state` is before the first step."""
+    return () if self.arms is None else self.arms.init()
 
   @property
   def num_steps(self) -> int:
@@ -152,6 +192,7 @@ class Stream:
     sources by what they say of themselves (`describe()`), not by their rows.
     """
     parts = (self.plan.digest, self.source, self.tables, self.prepare)
+    parts += () if self.arms is None else (self.arms,)
     return describe([*parts, self.num_classes, self.num_tasks])
 
   @property

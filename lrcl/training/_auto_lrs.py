@@ -17,7 +17,8 @@ from lrcl.training._auto_lrs_stages import (
 from lrcl.training._auto_lrs_warmup import take_rate
 from lrcl.training._book import Record
 from lrcl.training._branches import Branches
-from lrcl.training._loop import first_step, train_stream
+from lrcl.training._loop import train_stream
+from lrcl.training._run_checks import first_step
 from lrcl.training._state import Learner, TrainState
 
 

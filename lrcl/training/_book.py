@@ -82,6 +82,9 @@ class Book:
       trace=self.trace.as_dict(),
       **self._fields,
     )
+    if self._stream.arms is not None:
+      probs = self._stream.arms.probs(state.stream_state, state.step)
+      record['arm_probabilities'] = np.asarray(probs).tolist()
     if self._read_rates is not None:
       record['effective_learning_rate'] = dict(self._read_rates(state))
     self.records.append(_records.to_json(record))

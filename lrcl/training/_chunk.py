@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
-from lrcl.streams import Stream, make_batch
+from lrcl.streams import Arms, Stream, make_batch
 from lrcl.training._state import Learner, TrainState
 from lrcl.training._step import StepInfo, make_train_step
 
@@ -69,6 +69,7 @@ def make_chunk(
   mesh: Mesh | None = None,
   axis_name: str | None = None,
   use_vmap: bool | None = None,
+  arms: Arms | None = None,
 ) -> RunChunk:
   """Makes the compiled `chunk(...) -> (state, infos)` of one kind of run.
 
@@ -89,6 +90,8 @@ def make_chunk(
     use_vmap: how replicas run: `vmap` (default on accelerators), or one after
       another in one program (default on CPUs: bit-identical to single runs
       and no slower).
+    arms: what draws the rows of each step, in place of `inputs`, and learns
+      from what came of them.
   """
 
   def run(state, data, tables, inputs, active, hyperparams):
@@ -97,14 +100,21 @@ def make_chunk(
       learner.apply_fn, learner.loss_fn, tx, mesh=mesh, axis_name=axis_name
     )
 
+    step = step if arms is None else _learning(step, learner, arms)
+
     def body(i, carry):
       state, infos = carry
-      rows = jax.tree.map(lambda x: x[i], inputs.rows)
+      rows: Any = jax.tree.map(lambda x: x[i], inputs.rows)
+      drawn = ()
+      if arms is not None:
+        size = rows.shape[0]
+        drawn = arms.draw(state.stream_state, state.step, tables, size)
+        rows = drawn[1]
       if resident:
         rows = jax.tree.map(lambda x: x[rows], data)
       task_id, weights = inputs.task_ids[i], inputs.weights[i]
       batch = make_batch(rows, tables, task_id, weights, prepare)
-      state, info = step(state, batch, task_id)
+      state, info = step(state, batch, task_id, *drawn[:1])
       infos = jax.tree.map(lambda all, x: all.at[i].set(x), infos, info)
       return state, infos
 
@@ -115,6 +125,31 @@ def make_chunk(
   if axis_name is not None:
     return _over_devices(run, axis_name)
   return jax.jit(run, donate_argnums=0)
+
+
+def _learning(step: Any, learner: Learner, arms: Arms) -> Any:
+  """The step, after which the sampler is told what came of each row."""
+
+  def losses(state: TrainState, batch: Any) -> jax.Array:
+    logits, _ = learner.apply_fn(
+      state.params,
+      batch['inputs'],
+      rng=None,
+      model_state=state.model_state,
+      train=False,
+    )
+    return learner.loss_fn(logits, batch)
+
+  def learning_step(state, batch, task_id, drawn):
+    before = losses(state, batch)
+    state, info = step(state, batch, task_id)
+    after = losses(state, batch) if arms.looks_twice else before
+    stream_state = arms.update(
+      state.stream_state, drawn, arms.told(before, after), batch['weight']
+    )
+    return state._replace(stream_state=stream_state), info
+
+  return learning_step
 
 
 def _blank(length: int) -> StepInfo:

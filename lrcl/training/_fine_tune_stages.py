@@ -15,7 +15,8 @@ from lrcl.methods import MemoryState
 from lrcl.streams import Stream
 from lrcl.training._book import Record
 from lrcl.training._fine_tune import fine_tune_on_memory
-from lrcl.training._loop import first_step, train_stream
+from lrcl.training._loop import train_stream
+from lrcl.training._run_checks import first_step
 from lrcl.training._state import Learner, TaskEnd, TrainState
 
 _SALT = 0xF1FE  # sets these keys apart from those of steps and of task ends

@@ -3,10 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-import numpy as np
 
 from lrcl import base, tree
 from lrcl.streams import Stream, is_resident
@@ -16,6 +14,12 @@ from lrcl.training._branches import Branches
 from lrcl.training._effective_rate import make_read_rates
 from lrcl.training._interrupt import Interrupted, catch_signals
 from lrcl.training._progress import Progress
+from lrcl.training._run_checks import (
+  check_arms,
+  check_devices,
+  check_steps,
+  first_step,
+)
 from lrcl.training._state import Learner, TrainState
 from lrcl.training._task_end import make_task_end
 from lrcl.training._trace import Trace
@@ -85,7 +89,7 @@ def train_stream(
     Interrupted: on SIGINT or SIGTERM, after the state has been saved.
 
   Example:
-    >>> import optax
+    >>> import numpy as np, optax
     >>> from lrcl import streams
     >>> train = {'inputs': np.eye(8, dtype=np.float32),
     ...          'labels': np.arange(8) % 4}
@@ -101,7 +105,7 @@ def train_stream(
     >>> int(state.step), [(r['step'], r['task']) for r in records]
     (6, [(3, 0), (6, 1)])
   """
-  start, steps = first_step(state), _check_steps(stream, state, steps)
+  start, steps = first_step(state), check_steps(stream, state, steps)
   for name, every in (
     ('evaluate_every', evaluate_every),
     ('save_every', save_every),
@@ -109,7 +113,8 @@ def train_stream(
   ):
     if every is not None:
       base.check_steps('train_stream', name, every, 1)
-  _check_devices(stream, mesh, axis_name)
+  check_devices(stream, mesh, axis_name)
+  check_arms(stream, state, resident_bytes, axis_name)
   book = Book(
     stream,
     Trace(start, trace),
@@ -134,49 +139,6 @@ def train_stream(
   with Progress(steps, start, label, progress) as bar, catch_signals() as stop:
     state = _train(device, book, stops, state, bar, stop)
   return state, book.records
-
-
-def first_step(state: TrainState) -> int:
-  """The step of a state, replicated or not, as an int."""
-  return int(np.asarray(jax.device_get(state.step)).reshape(-1)[0])
-
-
-def _check_steps(stream: Stream, state: TrainState, steps: int | None) -> int:
-  """The step at which to stop; checks that state and stream go together."""
-  last = stream.num_steps
-  steps = last if steps is None else steps
-  if not first_step(state) <= steps <= last:
-    raise ValueError(
-      f'train_stream: steps is {steps}; it must lie between the step of the '
-      f'state, {first_step(state)}, and the end of the stream, {last}.'
-    )
-  found = np.shape(state.step)
-  wanted = () if stream.replicas is None else (stream.replicas,)
-  if found != wanted:
-    raise ValueError(
-      f'train_stream: the state has replicas {found}, the stream {wanted}; '
-      'make the state with create_states, one seed per replica of the stream.'
-    )
-  return steps
-
-
-def _check_devices(
-  stream: Stream, mesh: Mesh | None, axis_name: str | None
-) -> None:
-  """Checks that a batch can be spread over the devices."""
-  devices = 1 if mesh is None else mesh.shape[mesh.axis_names[0]]
-  if axis_name is not None:
-    devices = jax.local_device_count()
-    if stream.replicas is not None:
-      raise ValueError(
-        'train_stream: axis_name does not go with a replicated stream; spread '
-        'the batches of replicas with mesh.'
-      )
-  if stream.batch_size % devices:
-    raise ValueError(
-      f'train_stream: batches of {stream.batch_size} do not divide among '
-      f'{devices} devices; take a multiple of {devices}.'
-    )
 
 
 class _Segment(NamedTuple):
@@ -237,6 +199,7 @@ class _Device:
       replicas=stream.replicas,
       mesh=mesh,
       axis_name=axis_name,
+      arms=stream.arms,
     )
     self._data = _chunk.place(dict(stream.source), mesh) if resident else {}
     self._tables = _chunk.place(stream.tables, mesh)
