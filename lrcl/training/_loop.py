@@ -89,7 +89,7 @@ def train_stream(
     Interrupted: on SIGINT or SIGTERM, after the state has been saved.
 
   Example:
-    >>> import numpy as np, optax
+    >>> import jax, numpy as np, optax
     >>> from lrcl import streams
     >>> train = {'inputs': np.eye(8, dtype=np.float32),
     ...          'labels': np.arange(8) % 4}
