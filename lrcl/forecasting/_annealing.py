@@ -16,8 +16,8 @@ class AnnealingAreas(NamedTuple):
     annealing: the sum of the momentum of their decreases, S2.
   """
 
-  forward: jax.Array
-  annealing: jax.Array
+  forward: Any
+  annealing: Any
 
 
 def annealing_areas(

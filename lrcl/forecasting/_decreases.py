@@ -55,7 +55,7 @@ def one_run(area: jax.Array, rate: jax.Array, decrease: jax.Array) -> Steps:
   rows = ((area, 0.0), (rate, 1.0), (decrease, 0.0))
   blocks = [_rates.in_blocks(jnp, *row) for row in rows]
   begins = jnp.zeros(blocks[0].shape[0], area.dtype).at[0].set(1.0)
-  return Steps(*blocks, begins)
+  return Steps._make([*blocks, begins])
 
 
 def paid_off(

@@ -125,7 +125,7 @@ def leave_curves_out(
     Quenouille, 1956, `Notes on Bias in Estimation
     <https://doi.org/10.1093/biomet/43.3-4.353>`_.
   """
-  curves = [curves] if isinstance(curves, Curve) else list(curves)
+  curves = list(curves)
   if len(curves) < 2:
     raise ValueError(
       f'leave_curves_out: curves holds {len(curves)}; it takes at least 2.'

@@ -71,8 +71,8 @@ def fit_continual_annealing_law(
     starts = _starts(data) if start is None else [_scaled(start, 1 / unit)[:8]]
     error = functools.partial(_error, data=data)
     theta = _fitting.minimize(error, starts, _BOUNDS)
-  law = _scaled(ContinualAnnealingLaw(*theta, decay), unit)
-  return ContinualAnnealingLaw(*map(float, law))
+  law = _scaled(ContinualAnnealingLaw._make([*theta, decay]), unit)
+  return ContinualAnnealingLaw._make(map(float, law))
 
 
 def _data(curves: list[Curve], weights: list[np.ndarray], decay: float) -> Any:

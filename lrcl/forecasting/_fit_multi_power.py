@@ -109,7 +109,10 @@ def _gather(
       *(join(part) for part in zip(*(s for s, _ in each), strict=True))
     ),
     readings=join(at + n for (_, at), n in zip(each, offsets, strict=True)),
-    areas=join(np.cumsum(c.lrs)[c.steps] / area for c in curves),
+    areas=np.maximum(
+      join(np.cumsum(c.lrs)[c.steps] / area for c in curves),
+      _rates.TINY * peak / area,
+    ),
     falls=join((c.lrs[0] - c.lrs[c.steps]) / peak for c in curves),
     losses=join(curve.losses for curve in curves),
     weights=join(weights),
@@ -137,7 +140,7 @@ def _condense(
   begins = np.zeros(len(blocks[0]))
   begins[0] = 1.0
   entry = np.cumsum(starts) - 1
-  return _decreases.Steps(*blocks, begins), entry[curve.steps]
+  return _decreases.Steps._make([*blocks, begins]), entry[curve.steps]
 
 
 def _into(units: _Units, law: MultiPowerLaw) -> MultiPowerLaw:
@@ -181,7 +184,7 @@ def _regress(data: _Data, gain: float) -> np.ndarray:
 @jax.jit
 @jax.value_and_grad
 def _plain_error(theta: Any, data: _Data) -> jax.Array:
-  law = MultiPowerLaw(*jnp.exp(theta), 1.0, 1.0, 1.0)
+  law = MultiPowerLaw._make([*jnp.exp(theta), 1.0, 1.0, 1.0])
   predicted = law.loss(data.areas, data.falls)
   return _fitting.robust_error(predicted, data.losses, data.weights)
 

@@ -105,8 +105,8 @@ def robust_error(
 
 def minimize(
   objective: Callable[[np.ndarray], Any],
-  starts: Iterable[Sequence[float]],
-  bounds: Sequence[tuple[float, float]],
+  starts: Iterable[Any],
+  bounds: Sequence[Any],
   *,
   tolerance: float = 1e-14,
 ) -> np.ndarray:
