@@ -8,6 +8,15 @@ from lrcl.losses._local import local_cross_entropy as local_cross_entropy
 from lrcl.losses._prototypes import (
   equilibrate_prototypes as equilibrate_prototypes,
 )
+from lrcl.losses._prototypical_feedback import (
+  class_prototypes as class_prototypes,
+)
+from lrcl.losses._prototypical_feedback import (
+  mixed_labels as mixed_labels,
+)
+from lrcl.losses._prototypical_feedback import (
+  prototypical_feedback as prototypical_feedback,
+)
 from lrcl.losses._uer import uer as uer
 from lrcl.losses._uer import uer_argmax as uer_argmax
 from lrcl.losses._unified import TargetFn as TargetFn
@@ -17,3 +26,4 @@ from lrcl.losses._unified import label_target as label_target
 from lrcl.losses._unified import log_partition as log_partition
 from lrcl.losses._unified import teacher_target as teacher_target
 from lrcl.losses._unified import unified_loss as unified_loss
+from lrcl.losses._views import view_consistency as view_consistency

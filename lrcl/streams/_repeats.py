@@ -10,6 +10,7 @@ import numpy as np
 
 from lrcl.base import check_steps
 from lrcl.streams._iterator import IteratorPlan
+from lrcl.streams._numbered import PrepareNumbered, number_rows
 from lrcl.streams._plan import PlanChunk
 from lrcl.streams._stacked import StackedPlan
 from lrcl.streams._stream import Stream
@@ -98,8 +99,8 @@ def repeat_views(stream: Stream, repeats: int) -> Stream:
   stay the same. But its repeats stand side by side in one batch, where an
   augmentation makes several views of it, and an epoch takes `repeats` times as
   many steps: the interval after which a row is recalled is `repeats` times as
-  long. Row `i` of a batch is view `i % repeats` of its row, which is what
-  `lrcl.losses.view_consistency` reads.
+  long. Batches have the number of each row in the data as `row`, by which
+  `lrcl.losses.view_consistency` knows views of the same one.
 
   Batches of rows that occur several times are correlated, which batch
   normalization notices.
@@ -144,4 +145,9 @@ def repeat_views(stream: Stream, repeats: int) -> Stream:
     )
   assert dataclasses.is_dataclass(plan)
   fewer = dataclasses.replace(plan, batch_size=plan.batch_size // repeats)
-  return dataclasses.replace(stream, plan=RepeatedPlan(fewer, repeats))
+  return dataclasses.replace(
+    stream,
+    plan=RepeatedPlan(fewer, repeats),
+    source=number_rows(stream.source),
+    prepare=PrepareNumbered(stream.prepare),
+  )

@@ -46,8 +46,8 @@ def replicate(streams: Sequence[Stream]) -> Stream:
     raise ValueError('replicate: only single plans can be stacked.')
   if any(s.arms is not None for s in streams):
     raise ValueError(
-      'replicate: a stream that draws its tasks as it learns cannot be stacked; '
-      'run its seeds one by one.'
+      'replicate: a stream that learns which task comes next cannot be '
+      'stacked; run its seeds one by one.'
     )
   for number, other in enumerate(streams[1:], 1):
     for name, differs in _DIFFERENCES.items():

@@ -9,28 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from lrcl.base import check_steps
+from lrcl.streams._numbered import number_rows
 from lrcl.streams._phase_plan import PhasePlan
 from lrcl.streams._phase_samplers import DrawPools
 from lrcl.streams._plan import ENDLESS
 from lrcl.streams._prepare import Transform, transformed
-from lrcl.streams._sources import Source, gather
 from lrcl.streams._stream import Stream
 from lrcl.streams._tasks import count_classes, read_data
-
-
-@dataclasses.dataclass(frozen=True)
-class NumberedRows:
-  """A host source with the number of each row as a further column `row`."""
-
-  source: Source
-  num_rows: int
-
-  def __len__(self) -> int:
-    return self.num_rows
-
-  def rows(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-    """Columns at `indices`."""
-    return gather(self.source, indices) | {'row': indices.astype(np.int32)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,10 +103,7 @@ def shuffled_labels(
   plan = PhasePlan(
     (rows,), everything, steps_per_task, steps, batch_size, int(seed)
   )
-  if isinstance(source, Mapping):
-    source = {**source, 'row': rows}
-  else:
-    source = NumberedRows(source, len(rows))
+  source = number_rows(source)
   tables = {'seed': np.uint32(label_seed)}
   prepare = PrepareShuffled(classes, transform)
   tasks = -(-steps // steps_per_task)

@@ -75,6 +75,8 @@ def test_views_lengthen_the_interval_between_recalls(repeats):
   assert all(len(found) == 8 // repeats for found in times.values())
   gaps = [np.diff(found).mean() for found in times.values() if len(found) > 1]
   assert abs(np.mean(gaps) - 15 * repeats) < 3
+  batch = _batch(views, 3)
+  np.testing.assert_array_equal(batch['row'], chunk.indices[3])
   if repeats == 1:
     np.testing.assert_array_equal(chunk.indices, stream.chunk(0, 120).indices)
 
