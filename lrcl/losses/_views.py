@@ -20,7 +20,8 @@ def view_consistency(
 
   Views are what `batch['row']` says is the same row; `repeat_views` in
   `lrcl.streams` sets it. They should be augmented, each in its own way, by the
-  model in training mode. A batch without `row`, as in evaluation, has `loss_fn` alone.
+  model in training mode. A batch without `row`, as in evaluation, has `loss_fn`
+  alone.
 
   Args:
     loss_fn: the loss on labels.
