@@ -1,8 +1,8 @@
 """Learning-rate schedules for training that does not end, in JAX.
 
 `schedules` say how large the step is, `methods` what it must not destroy,
-`training` where a run forks, and `metrics` and `reports` what came of it. Each
-can be imported alone.
+`training` where a run forks, `metrics` and `reports` what came of it, and
+`forecasting` what will. Each can be imported alone.
 
 Example:
   >>> import optax
@@ -14,6 +14,7 @@ Example:
   ...   lrcl.normalize_and_project())
 """
 
+from lrcl import forecasting as forecasting
 from lrcl import losses as losses
 from lrcl import methods as methods
 from lrcl import metrics as metrics

@@ -49,6 +49,12 @@ _PLUMBING = {
     'restart_on_rate',
     'scale_by_schedule_value',
   },
+  'lrcl.forecasting': {
+    'curves_from_records',
+    'read_curve',
+    'score',
+    'should_decay_now',
+  },
   'lrcl.metrics': {'mean_interval'},
 }
 

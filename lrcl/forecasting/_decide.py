@@ -118,9 +118,9 @@ def should_decay_now(
     >>> law = AnnealingLaw(2.0, 0.5, 0.5, 0.05, decay=0.9)
     >>> lrs = np.full(500, 0.1)
     >>> main = Curve(lrs, law.predict(lrs, [99, 499]), [99, 499])
-    >>> found = should_decay_now({'main': main}, [20, 80], target=2.02, law=law)
+    >>> found = should_decay_now({'main': main}, [20, 80], target=2.03, law=law)
     >>> found.decay, found.decay_steps
-    (True, 20)
+    (True, 80)
   """
   where = 'should_decay_now'
   lengths = _check_lengths(where, decay_steps, target, worth)
