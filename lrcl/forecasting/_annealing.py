@@ -83,9 +83,10 @@ class AnnealingLaw(NamedTuple):
   Example:
     >>> import numpy as np
     >>> law = AnnealingLaw(2.6278, 0.42966, 0.54985, 0.41077)
-    >>> constant, linear = np.full(1000, 2e-4), np.linspace(2e-4, 0.0, 1000)
-    >>> [f'{law.predict(lrs, [999])[0]:.3f}' for lrs in (constant, linear)]
-    ['3.669', '3.884']
+    >>> constant = np.full(20000, 2e-4)
+    >>> decayed = constant * np.minimum(1.0, np.linspace(5.0, 0.0, 20000))
+    >>> [f'{law.predict(lrs)[-1]:.3f}' for lrs in (constant, decayed)]
+    ['2.828', '2.778']
 
   References:
     Tissue et al., 2024, `Scaling Law with Learning Rate Annealing

@@ -87,7 +87,8 @@ def paid_off(
   gone = exponent * jnp.log1p(way / of_block(softness))
   near = jnp.sum(of_block(steps.decrease) * -jnp.expm1(-gone), axis=-1)
   far = jnp.exp(-jnp.multiply.outer(reached, power)) * of_block(left)
-  return of_block(_before_block(steps)) + near - far @ weight
+  far = jnp.matmul(far, weight, precision='highest')
+  return of_block(_before_block(steps)) + near - far
 
 
 def _before_block(steps: Steps) -> jax.Array:
@@ -114,7 +115,7 @@ def _far(
   # In one exponential, since either power alone may leave the range of floats.
   powers = exponent * jnp.add.outer(jnp.log(softness), log_power)
   terms = jnp.exp(powers - outer(total - before + softness, power))
-  new = jnp.einsum('bk,bkn->bn', steps.decrease, terms)
+  new = jnp.einsum('bk,bkn->bn', steps.decrease, terms, precision='highest')
   fade = jnp.exp(-outer(total[:, 0], power))
   left = _rates.carry(1.0 - steps.begins, fade, new)
   return power, jnp.exp(log_weight), left

@@ -27,6 +27,14 @@ class MultiPowerLaw(NamedTuple):
     gain_exponent: beta.
     rate_exponent: gamma.
 
+  Example:
+    >>> import numpy as np
+    >>> law = MultiPowerLaw(2.65, 0.6, 0.453, 438.0, 2.13, 0.598, 0.655)
+    >>> constant = np.full(20000, 3e-4)
+    >>> decayed = constant * np.minimum(1.0, np.linspace(5.0, 0.0, 20000))
+    >>> [f'{law.predict(lrs)[-1]:.3f}' for lrs in (constant, decayed)]
+    ['2.916', '2.812']
+
   References:
     Luo et al., 2025, `A Multi-Power Law for Loss Curve Prediction Across
     Learning Rate Schedules <https://arxiv.org/abs/2503.12811>`_.
@@ -42,6 +50,12 @@ class MultiPowerLaw(NamedTuple):
 
   def predict(self, lrs: Any, steps: Any = None) -> jax.Array:
     """The losses of a run with these rates.
+
+    Costs O(steps): the double sum of the definition is not formed, and yet
+    nothing but rounding is left of the difference (`_decreases` says how).
+    jit-able, and differentiable in `lrs` and in the law; no gradient is NaN
+    where a rate is 0. A rate below 1e-8 of the largest counts as that much
+    where it is raised to a power, and so does an area.
 
     Args:
       lrs: `[steps]`, the rate of every step from the first one on, the warm-up

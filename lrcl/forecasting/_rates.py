@@ -16,7 +16,6 @@ TINY = 1e-8
 """Rates below this part of the largest, and areas, count as that much: laws
 have powers in them that are infinite at 0, with gradients that are worse."""
 
-
 BLOCK = 64
 """Sums run within blocks of so many steps, and then from block to block."""
 
@@ -109,7 +108,7 @@ def decayed_sums(values: jax.Array, decay: Any) -> jax.Array:
   place = jnp.arange(BLOCK)
   age = jnp.subtract.outer(place, place).astype(values.dtype)
   weight = jnp.where(age >= 0, decay ** jnp.maximum(age, 0), 0.0)
-  within = blocks @ weight.T
+  within = jnp.matmul(blocks, weight.T, precision='highest')
   fade = jnp.full_like(blocks[:, 0], decay**BLOCK)
   before = carry(jnp.ones_like(fade), fade, within[:, -1])
   fades = decay ** (place + 1).astype(values.dtype)
