@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from lrcl import methods, models, streams, training
 from lrcl.forecasting import (
   AnnealingLaw,
   Curve,
@@ -198,3 +199,32 @@ def test_curves_need_no_records():
   curve = Curve(lrs, TRUE.predict(lrs, [599]), [599])
   found = should_decay_now({'main': curve}, 100, target=3.0, law=TRUE)
   assert found.decay
+
+
+def test_the_records_of_a_run():
+  train, test = streams.digits()
+  stream = streams.split(
+    train, num_tasks=1, batch_size=16, steps_per_task=30, test=test
+  )
+  init_fn, apply_fn = models.from_module(
+    models.MLP((8,), 10), train['inputs'][:1]
+  )
+  schedule = wsd_schedule(0.1, 5, 15, 10)
+  learner = training.Learner(
+    methods.scale_by_schedule_value(schedule), apply_fn
+  )
+  state = training.create_state(init_fn, learner.tx, jax.random.key(0))
+  _, records = training.train_stream(
+    learner,
+    state,
+    stream,
+    evaluate=training.make_evaluator(learner, stream),
+    evaluate_every=10,
+  )
+  curve = curves_from_records(records)['main']
+  np.testing.assert_allclose(curve.lrs, _rates(schedule, 30), rtol=1e-6)
+  np.testing.assert_array_equal(curve.steps, [9, 19, 29])
+  wanted = [record['metrics']['loss'] for record in records]
+  np.testing.assert_allclose(curve.losses, np.array(wanted).mean(-1), rtol=1e-6)
+  found = should_decay_now(records, 5, target=9.0, law=TRUE)
+  assert found.step == 30
