@@ -6,11 +6,13 @@ python -m experiments.forecast --curves=DIR --published
 
 A curve is a CSV file with columns step, lr, loss, or a branch of a run of
 LRCL's, WORKDIR/ROW/BRANCH, both relative to DIR. Rates between the lines of a
-file are interpolated; where it begins after a warm-up, --warmup_steps says how
-long that was. The second form takes the nine curves of the multi-power law's
-paper (experiments/published_curves.py), whose schedules are known, and prints
-for each size three tables: the published parameters, our fit of the same law,
-and the annealing law. Time: about a quarter of a minute for each size.
+file are interpolated; where it begins after a warm-up, that is taken to have
+lasted until then, unless --warmup_steps says how long it was.
+
+The second form takes the nine curves of the multi-power law's paper
+(experiments/published_curves.py), whose schedules are known, and prints for
+each size three tables: the published parameters, our fit of the same law, and
+the annealing law. Time: about a quarter of a minute for each size.
 """
 
 from collections.abc import Sequence
@@ -36,7 +38,10 @@ _LAW = flags.DEFINE_enum(
   'law', 'multi_power', ['multi_power', 'annealing'], 'The law.'
 )
 _WARMUP_STEPS = flags.DEFINE_integer(
-  'warmup_steps', 0, "The warm-up's steps, where files begin after it."
+  'warmup_steps',
+  None,
+  "The warm-up's steps, where files begin after it; default: all before the "
+  'first line of a file that begins late.',
 )
 _EVERY = flags.DEFINE_integer(
   'every', 16, 'Over so many steps the losses of a run are averaged.'

@@ -17,7 +17,7 @@ def read_curve(
   path: str | os.PathLike[str],
   *,
   schedule: optax.Schedule | None = None,
-  warmup_steps: int = 0,
+  warmup_steps: int | None = None,
 ) -> Curve:
   r"""Reads a loss curve from a CSV file with columns step, lr and loss.
 
@@ -32,7 +32,9 @@ def read_curve(
       are ignored.
     schedule: the rate of every step, from step 0 on.
     warmup_steps: how many steps the warm-up took, where no schedule is given
-      and the file begins after it.
+      and the file begins after it. None is 0, unless the file begins later than
+      its first two lines lie apart: then it leaves its warm-up out, and that is
+      taken to last until the first line.
 
   Returns:
     A `Curve` with the file's name, less its suffix.
@@ -50,9 +52,13 @@ def read_curve(
     [0.   0.2  0.2  0.15 0.1 ]
   """
   where = f'read_curve: {os.fspath(path)}'
-  warmup_steps = check_steps('read_curve', 'warmup_steps', warmup_steps)
+  if warmup_steps is not None:
+    warmup_steps = check_steps('read_curve', 'warmup_steps', warmup_steps)
   steps, rates, losses = _columns(where, path)
   _check_table(where, steps, rates, losses)
+  if warmup_steps is None:
+    late = steps[0] > steps[1] - steps[0]
+    warmup_steps = int(steps[0]) if late else 0
   if schedule is None:
     lrs = _interpolated(where, steps, rates, warmup_steps)
   else:

@@ -85,6 +85,19 @@ def test_a_malformed_file_is_refused(tmp_path, text, told):
     forecasting.read_curve(write(tmp_path, text))
 
 
+def test_a_file_that_begins_late_leaves_its_warmup_out(tmp_path):
+  path = tmp_path / 'late.csv'
+  path.write_text('step,lr,loss\n6,0.5,3.5\n8,0.5,3.0\n')
+  rise = np.linspace(0, 0.5, 6)
+  found = forecasting.read_curve(path).lrs
+  np.testing.assert_allclose(found, [*rise, 0.5, 0.5, 0.5])
+  level = forecasting.read_curve(path, warmup_steps=0).lrs
+  np.testing.assert_array_equal(level, np.full(9, 0.5))
+  path.write_text('step,lr,loss\n2,0.5,3.5\n4,0.5,3.0\n')
+  level = forecasting.read_curve(path).lrs  # a line for every second step
+  np.testing.assert_array_equal(level, np.full(5, 0.5))
+
+
 def test_a_warmup_beyond_the_first_loss_is_refused(tmp_path):
   path = write(tmp_path, 'step,lr,loss\n4,.4,3\n8,.2,2\n')
   with pytest.raises(ValueError, match='warmup_steps is 5'):
