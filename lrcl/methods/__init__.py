@@ -101,6 +101,7 @@ from lrcl.methods._replay_rate import (
 )
 from lrcl.methods._reset import ResetOnTaskState as ResetOnTaskState
 from lrcl.methods._reset import reset_on_task as reset_on_task
+from lrcl.methods._retrieval import MapMemoryState as MapMemoryState
 from lrcl.methods._retrieval import map_memory as map_memory
 from lrcl.methods._retrieval import retrieve_interfered as retrieve_interfered
 from lrcl.methods._riemannian_walk import (

@@ -1,7 +1,7 @@
 """Which of the drawn rows a link sees."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,18 @@ from lrcl.methods import _quadratic, _rate
 _WHERE = 'retrieve_interfered'
 
 
+class MapMemoryState(NamedTuple):
+  """State of `map_memory` with a seed: the key, and the state inside."""
+
+  key: jax.Array
+  inner_state: Any
+
+
 def map_memory(
   inner: optax.GradientTransformation,
-  fn: Callable[[dict[str, Any]], Mapping[str, Any]],
+  fn: Callable[..., Mapping[str, Any]],
+  *,
+  seed: int | jax.Array | None = None,
 ) -> optax.GradientTransformationExtraArgs:
   """Shows `fn(memory)` to `inner` in place of the rows that were drawn.
 
@@ -34,16 +43,32 @@ def map_memory(
       map_memory(add_memory_gradient(), lambda memory: {
         **memory, 'class_mask': everything})
 
+  What depends on the model, or on chance, takes more: with a `seed`, the call
+  is `fn(memory, params, key)`, with a new key at each step. OnPro's feedback is
+
+      def feedback(memory, params, key):
+        prototypes = losses.class_prototypes(
+          project(params, memory['inputs']), memory['labels'], classes)
+        return losses.prototypical_feedback(memory, prototypes, key)
+
+      map_memory(add_memory_gradient(), feedback, seed=0)
+
   Place in the chain: inside `with_memory`, around what uses the memory. Cost:
   none of its own.
 
   Args:
     inner: a transformation.
     fn: a pure function from one batch to another.
+    seed: of the keys that `fn` is given; None if it takes the rows alone. May
+      be traced.
 
   Returns:
-    A transformation with the state of `inner`, which needs the extra arg
-    `memory` and what `inner` needs.
+    A transformation with the state of `inner`, or `MapMemoryState` where there
+    is a seed. It needs the extra arg `memory`, with a seed `params`, and what
+    `inner` needs.
+
+  Raises:
+    ValueError: if `params` are missing where there is a seed.
 
   Example:
     >>> from lrcl import methods
@@ -65,6 +90,8 @@ def map_memory(
     (ER-ACE)
   """
   inner = optax.with_extra_args_support(inner)
+  if seed is not None:
+    return _map_with_key(inner, fn, seed)
 
   def map_memory_update(
     updates: Any,
@@ -79,6 +106,29 @@ def map_memory(
 
   update_fn: Any = map_memory_update
   return optax.GradientTransformationExtraArgs(inner.init, update_fn)
+
+
+def _map_with_key(
+  inner: optax.GradientTransformationExtraArgs, fn: Any, seed: Any
+) -> optax.GradientTransformationExtraArgs:
+  """`map_memory` for a function of rows, parameters and a key."""
+
+  def init_fn(params: base.Params) -> MapMemoryState:
+    return MapMemoryState(jax.random.key(seed), inner.init(params))
+
+  def map_memory_update(
+    updates, state, params=None, *, memory, **extra_args
+  ) -> tuple[Any, MapMemoryState]:
+    _quadratic.check_params(params, 'map_memory')
+    key, own = jax.random.split(state.key)
+    extra_args['memory'] = fn(dict(memory), params, own)
+    updates, inner_state = inner.update(
+      updates, state.inner_state, params, **extra_args
+    )
+    return updates, MapMemoryState(key, inner_state)
+
+  update_fn: Any = map_memory_update
+  return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
 def retrieve_interfered(
