@@ -14,7 +14,7 @@ from lrcl import losses, methods, models, schedules
 
 CLASSES, BASE, PER_TASK, TASKS = 10, 4, 2, 3
 FEATURES = (128, 64)
-ALIGN_RATES = (0.01, 0.1, 1.0)
+ALIGN_RATES = (0.03, 0.3, 3.0, 30.0)
 ALIGN_STEPS = 50
 _ALIGN_ROWS = 26  # of a class in a step: with 50 steps, 5 epochs of 256 rows
 

@@ -71,3 +71,17 @@ def test_each_part_of_the_rule_can_fail():
   assert fails(**{'1+': 0.9}) == ['slow above fast']
   assert fails(**{'0+': 0.95}) == ['slow above frozen']
   assert fails(**{'0.1': 0.9}) == ['alignment adds']
+
+
+def test_rates_are_chosen_with_and_without_alignment():
+  rates = (0.1, 0.2, 0.3)
+  errors = np.full((3, 2, 1 + len(runs.ALIGN_RATES)), 0.9)
+  errors[2, :, 0] = 0.5
+  errors[1, :, 2] = (0.1, 0.3)
+  column, tuned = claim._choose(errors, rates, aligned=False)
+  assert (column, tuned.setting) == (0, {'rate': 0.3})
+  assert tuned.edges == ('rate',)
+  column, tuned = claim._choose(errors, rates, aligned=True)
+  wanted = {'rate': 0.2, 'alignment': runs.ALIGN_RATES[1]}
+  assert (column, tuned.setting, tuned.edges) == (2, wanted, ())
+  np.testing.assert_allclose(tuned.losses, [0.1, 0.3])
