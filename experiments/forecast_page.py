@@ -17,7 +17,7 @@ from absl import app, flags
 import numpy as np
 
 from experiments import command_line, published_curves
-from experiments.papers import claims
+from experiments.papers import claims, gpt_forecast
 from lrcl import forecasting, schedules
 from lrcl.reports import _style
 
@@ -44,6 +44,7 @@ def main(argv: list[str]) -> None:
       print_decision(size, decision, curves)
     draw_decision(decision, curves, out / 'forecasting_decision.png')
     print_plans(published_curves.LAWS['100M'])
+    print_gpt_decisions()
     draw_gpt(out / 'forecasting_gpt.png')
   except (ValueError, OSError) as error:
     sys.exit(f'error: {command_line.one_line(error)}')
@@ -154,10 +155,47 @@ def draw_decision(decision: Any, curves: Any, path: pathlib.Path) -> None:
   fig.savefig(path, dpi=160)
 
 
+def _gpt_rows() -> list[dict[str, str]]:
+  with (claims.RESULTS / 'gpt_forecast.csv').open() as file:
+    return list(csv.DictReader(file))
+
+
+def print_gpt_decisions() -> None:
+  """Our WSD run at the start of its decay: is its end forecast then?
+
+  Unlike the claim's, these laws have seen the long constant stretch.
+  """
+  rows = _gpt_rows()
+  rates = gpt_forecast.make_rates(
+    max(float(row['lr']) for row in rows), gpt_forecast.SCALES['default']
+  )
+  fork = len(rates['WSD']) - len(rates['WSD']) // 5
+  for seed in dict.fromkeys(row['seed'] for row in rows):
+    curves, end = {}, 0.0
+    for name in ('WSD', 'cosine', 'two rates'):
+      own = [r for r in rows if (r['seed'], r['run']) == (seed, name)]
+      losses = np.array([float(row['loss']) for row in own])
+      steps = np.array([int(row['step']) for row in own])
+      if name == 'WSD':
+        end, seen = losses[-1], steps < fork
+        losses, steps, name = losses[seen], steps[seen], 'main'
+      row = rates['WSD' if name == 'main' else name]
+      curves[name] = forecasting.Curve(
+        row[: steps[-1] + 1], losses, steps, name
+      )
+    decay = len(rates['WSD']) - fork
+    found = forecasting.should_decay_now(curves, decay, worth=0.01)
+    (outlook,) = found.outlooks
+    print(
+      f'| {seed} | {outlook.loss:.4f} ({outlook.interval[0]:.4f} to '
+      f'{outlook.interval[1]:.4f}) | {end:.4f} | {outlook.trunk_loss:.4f} | '
+      f'{outlook.later_loss:.4f} |'
+    )
+
+
 def _gpt() -> dict[str, dict[str, np.ndarray]]:
   """The curves of the GPT, means over seeds: columns by run."""
-  with (claims.RESULTS / 'gpt_forecast.csv').open() as file:
-    rows = list(csv.DictReader(file))
+  rows = _gpt_rows()
   runs: dict[str, dict[str, np.ndarray]] = {}
   for name in dict.fromkeys(row['run'] for row in rows):
     own = [row for row in rows if row['run'] == name]
