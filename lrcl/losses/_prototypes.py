@@ -22,9 +22,9 @@ def equilibrate_prototypes(
   class in the other view than to all 2K - 2 others: NT-Xent at the temperature,
   averaged over prototypes. The paper adds this for the batch and for rows of a
   memory, each with the classes that occur in it; here the second is the same
-  loss under `add_memory_gradient`. This is one of OnPro's three parts; its mixing
-  of replayed rows (APF) is `prototypical_feedback`, its contrast of instances is
-  left out.
+  loss under `add_memory_gradient`. This is one of OnPro's three parts; its
+  mixing of replayed rows (APF) is `prototypical_feedback`, its contrast of
+  instances is left out.
 
   The term couples rows. It is given to them so that their mean, under the
   batch's `weight`, is w times the average over prototypes: a row gets its

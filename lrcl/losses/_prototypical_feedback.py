@@ -60,11 +60,11 @@ def prototypical_feedback(
 
   Of m rows the first `base_share` m are mixed at random: with a probability, a
   row becomes :math:`(1 - \lambda) x + \lambda x'`, with x' another of the m
-  rows and :math:`\lambda` uniform in `base_range`. The other n rows are pairs of
-  classes: classes i and j get their share of n by the softmax of
-  :math:`1 / \lVert p_i - p_j \rVert` over all pairs of prototypes that are not
-  zero, rounded, and corrected at random pairs so that the sum is n. Their rows
-  are drawn from those of the two classes in the memory, and mixed with the same
+  rows and :math:`\lambda` uniform in `base_range`. The other n rows are pairs
+  of classes: classes i and j get their share of n by the softmax of
+  :math:`1 / \lVert p_i - p_j \rVert` over all pairs of prototypes but zeros,
+  rounded, and corrected at random pairs so that the sum is n. Their rows are
+  drawn from those of the two classes in the memory, and mixed with the same
   probability, :math:`\lambda` from a Beta distribution. So classes that are
   taken for each other are mixed most.
 
