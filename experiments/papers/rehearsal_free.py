@@ -65,8 +65,8 @@ _SCALES = {
   'full': _Scale(400, 100, 5, range(100, 105), range(10)),
 }
 
-SCRATCH = (0.03, 0.1, 0.3, 1.0)
-PRETRAINED = (0.003, 0.01, 0.03)
+SCRATCH = (0.01, 0.03, 0.1, 0.3)
+PRETRAINED = (0.01, 0.03, 0.1)
 
 
 def load(size: claims.Size, data_dir: str | None) -> dict[str, Start]:

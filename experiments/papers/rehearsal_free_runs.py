@@ -97,7 +97,7 @@ _tenfold = lambda low: tuple(low * 10.0**i for i in range(5))
 
 CONTENDERS = {
   'none': Contender('none', (0.0,)),
-  'L2': Contender('l2', _tenfold(0.1)),
+  'L2': Contender('l2', _tenfold(0.01)),
   'EWC': Contender('ewc', _tenfold(10.0)),
   'PredKD': Contender('predictions', _tenfold(0.001)),
   'FeatKD': Contender('features', _tenfold(0.0001)),
