@@ -100,7 +100,8 @@ def reprogram(
       return after(context.module, args, outputs)
 
     with nn.intercept_methods(intercept):
-      return module.apply({'params': anchor, **kept}, inputs, **flags)
+      logits: Any = module.apply({'params': anchor, **kept}, inputs, **flags)
+    return logits
 
   layers = _layers.find_layers(run, anchor, example_inputs, head)
 

@@ -69,7 +69,7 @@ def compose(*learners: Learner) -> Learner:
   if len(learners) == 1:
     return learners[0]
   single, conflicts = _single_fields(learners)
-  parts = tuple(learner.tx for learner in learners)
+  parts: tuple[Any, ...] = tuple(learner.tx for learner in learners)
   traced = any(callable(tx) for tx in parts)
   conflicts += [] if traced else _rate_conflicts(parts)
   _raise_if_any(conflicts)
@@ -123,7 +123,7 @@ def _chain_of(parts: tuple[Any, ...]) -> Any:
   """The chain, as a function of hyper-parameters."""
 
   def make_tx(hyperparams: Any) -> optax.GradientTransformation:
-    made = [tx(hyperparams) if callable(tx) else tx for tx in parts]
+    made: list[Any] = [tx(hyperparams) if callable(tx) else tx for tx in parts]
     _raise_if_any(_rate_conflicts(tuple(made)))
     return optax.chain(*made)
 

@@ -96,7 +96,7 @@ def test_a_method_of_updates_alone_is_its_link_in_a_chain():
 def test_compiled_over_boundaries_is_a_python_loop():
   # One that ends tasks inside of its update, in the compiled loop, is with it.
   inside = methods.consolidate_at_task_change(methods.add_l2_anchor(0.5))
-  learner = training.compose(EWC, only(inside), LOCAL, SHAKEN)
+  learner: Any = training.compose(EWC, only(inside), LOCAL, SHAKEN)
   state = problem.new_state(INIT, learner)
   step = jax.jit(
     training.make_train_step(learner.apply_fn, learner.loss_fn, learner.tx)
