@@ -14,11 +14,13 @@ Example:
   ...   lrcl.normalize_and_project())
 """
 
+from lrcl import analysis as analysis
 from lrcl import forecasting as forecasting
 from lrcl import losses as losses
 from lrcl import methods as methods
 from lrcl import metrics as metrics
 from lrcl import models as models
+from lrcl import protocols as protocols
 from lrcl import reports as reports
 from lrcl import schedules as schedules
 from lrcl import streams as streams
