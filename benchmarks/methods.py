@@ -23,8 +23,15 @@ batch, with a pass forward as a third of one:
   rows 1 + B + 1 + 10 + 1. It is measured in the setting `online`, where B is
   10, and against the bare optimizer there.
 
-`orthogonal_gradient` is not of this kind: it takes no gradient more, but reads
-its 20 copies of the parameters twice. Its limit is that of a projection.
+* the policy `importance` measures 64 rows of the memory twice, forward only:
+  2 + 1/3;
+* `refresh` draws a normal number for each parameter, which takes a CPU about as
+  long as a gradient: 3 with its noise, 2 without.
+
+A projection on what replay gives may take what both take, 2.2 + 0.3. What
+`orthogonal_gradient` takes grows with the copies of the parameters that it
+reads twice: five are held to the limit of a projection, twenty to 0.3 for each
+five.
 
 A method of one's own is one more row of `ROWS`.
 """
@@ -56,6 +63,7 @@ _ONLY = flags.DEFINE_string('only', '', 'Only rows whose label contains this.')
 SETTING, ONLINE = problem.SETTINGS
 PENALTY, PASS = 1.3, 1.1
 REPLAY = 2 * PASS
+BOTH = REPLAY + PENALTY - 1
 S = 1e-3  # a strength at which no form diverges; time does not depend on it
 
 
@@ -199,9 +207,15 @@ ROWS = {
   'continual_backprop': Row(
     lambda _: recycle(methods.continual_backprop, replacement_rate=1e-3)
   ),
-  'orthogonal_gradient, 20': Row(
-    lambda _: optax.chain(rate(), methods.orthogonal_gradient(20))
-  ),
+  **{
+    f'orthogonal_gradient, {count}': Row(
+      lambda _, count=count: optax.chain(
+        rate(), methods.orthogonal_gradient(count)
+      ),
+      1 + (PENALTY - 1) * count / 5,
+    )
+    for count in (5, 20)
+  },
   'add_memory_gradient': Row(
     lambda stream: replay(stream, methods.add_memory_gradient()), REPLAY
   ),
@@ -210,22 +224,26 @@ ROWS = {
   'refresh, no noise': Row(
     lambda _: methods.refresh(rate(), noise=0.0), REPLAY
   ),
-  'refresh': Row(lambda _: methods.refresh(rate()), REPLAY),
+  'refresh': Row(lambda _: methods.refresh(rate()), 3 * PASS),
   'project_on_memory': Row(
     lambda stream: remember(
       stream, optax.chain(rate(), methods.project_on_memory(-1))
     ),
-    REPLAY,
+    BOTH,
   ),
-  'project_on_memories': Row(gem, REPLAY),
+  'project_on_memories': Row(gem, BOTH),
   **{
     f'add_memory_gradient, {policy}': Row(
       lambda stream, policy=policy: replay(
         stream, methods.add_memory_gradient(), policy=policy
       ),
-      REPLAY,
+      wanted,
     )
-    for policy in ('ring', 'class_balanced', 'importance')
+    for policy, wanted in (
+      ('ring', REPLAY),
+      ('class_balanced', REPLAY),
+      ('importance', PASS * (2 + 1 / 3)),
+    )
   },
   'add_memory_gradient, gss': Row(
     diverse, PASS * (1 + ONLINE.batch_size + 1 + 10 + 1), setting=ONLINE

@@ -101,11 +101,14 @@ def _offer_row(book: _Book, row: Any) -> tuple[_Book, jax.Array]:
   own = _class_counts.of_class(classes, label)
   number = jnp.max(jnp.where(own, met, 0)) + 1
   is_full = jnp.any(own & full)
-  slot = jnp.where(
-    is_full,
-    _slot_of_own(own, number, words[0]),
-    _slot_of_largest(classes, words[1]),
+  # Algorithm R within its own class, of which this is row `number`; or any row
+  # of a largest class.
+  rivals = jnp.where(is_full, own, _largest(classes))
+  held = jnp.sum(rivals, dtype=jnp.int32)
+  drawn = _random.below(
+    jnp.where(is_full, words[0], words[1]), jnp.where(is_full, number, held)
   )
+  slot = jnp.where(drawn < held, _class_counts.pick(rivals, drawn), capacity)
   slot = jnp.where(classes.stored < capacity, classes.stored, slot)
   slot = jnp.where(valid, slot, capacity)
   here = jnp.arange(capacity) == slot
@@ -121,18 +124,3 @@ def _largest(classes: Classes) -> jax.Array:
   """Which slots hold rows of a largest class."""
   count = jnp.where(_class_counts.in_use(classes), classes.count, 0)
   return _class_counts.in_use(classes) & (count == jnp.max(count))
-
-
-def _slot_of_largest(classes: Classes, word: jax.Array) -> jax.Array:
-  largest = _largest(classes)
-  number = _random.below(word, jnp.sum(largest))
-  return _class_counts.pick(largest, number)
-
-
-def _slot_of_own(
-  own: jax.Array, number: jax.Array, word: jax.Array
-) -> jax.Array:
-  """Algorithm R within a class, of which this is row `number`."""
-  drawn = _random.below(word, number)
-  inside = drawn < jnp.sum(own, dtype=jnp.int32)
-  return jnp.where(inside, _class_counts.pick(own, drawn), own.size)
