@@ -27,7 +27,7 @@ CLAIM = claims.Claim(
 )
 
 SCALES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.0)
-RATES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 BASE_RATE = 0.1
 _TUNING_SEEDS = range(100, 104)
 
@@ -39,7 +39,7 @@ class _Scale(NamedTuple):
 
 
 _SCALES = {
-  'smoke': _Scale(('digits',), range(3), RATES[3:5]),
+  'smoke': _Scale(('digits',), range(3), RATES[5:7]),
   'default': _Scale(tuple(runs.SIZES), range(8), RATES),
   'full': _Scale(tuple(runs.SIZES), range(20), RATES),
 }
