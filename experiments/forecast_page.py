@@ -7,24 +7,19 @@ curves of our own GPT are those of `python -m experiments.papers.gpt_forecast`,
 which are kept beside its outcome. Time: about three minutes of CPU.
 """
 
+import argparse
 import csv
 import os
 import pathlib
 import sys
 from typing import Any
 
-from absl import app, flags
 import numpy as np
 
 from experiments import command_line, published_curves
 from experiments.papers import claims, gpt_forecast
 from lrcl import forecasting, schedules
 from lrcl.reports import _style
-
-_CURVES = flags.DEFINE_string(
-  'curves', os.environ.get('LRCL_CURVES', '.'), 'The published curves.'
-)
-_OUT = flags.DEFINE_string('out', 'docs', 'Where the pictures go.')
 
 PEAK, END, WARMUP = 3e-4, 3e-5, published_curves.WARMUP_STEPS
 FORK, DECAY = 20_000, 4000
@@ -33,14 +28,18 @@ FORK, DECAY = 20_000, 4000
 BUDGETS = (12_000, 24_000, 48_000)
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
   """Prints the tables and draws; an error of the user's is one line."""
+  parser = argparse.ArgumentParser(
+    prog='python -m experiments.forecast_page', description=__doc__
+  )
+  parser.add_argument('--curves', default=os.environ.get('LRCL_CURVES', '.'))
+  parser.add_argument('--out', default='docs')
+  args = parser.parse_args()
   try:
-    if len(argv) > 1:
-      raise ValueError(f'unexpected argument {argv[1]!r}; flags begin with --.')
-    out = pathlib.Path(_OUT.value)
+    out = pathlib.Path(args.out)
     for size in ('25M', '100M'):
-      decision, curves = decide(pathlib.Path(_CURVES.value) / size)
+      decision, curves = decide(pathlib.Path(args.curves) / size)
       print_decision(size, decision, curves)
     draw_decision(decision, curves, out / 'forecasting_decision.png')
     print_plans(published_curves.LAWS['100M'])
@@ -244,4 +243,4 @@ def draw_gpt(path: pathlib.Path) -> None:
 
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=command_line.parse)
+  main()

@@ -14,6 +14,8 @@ class ExpertsState(NamedTuple):
   """State of `with_experts` and `with_task_experts`.
 
   Attributes:
+    inner_state: the state of `inner` of the active expert. It comes first, so
+      that `applied_rate` reads the rate of that one and not of the bank.
     experts: the parameters of all experts, each leaf `[max_experts, ...]`.
       Those of the active one are the parameters that are trained; its row here
       is from before. Rows that no expert has yet hold the first parameters.
@@ -28,9 +30,9 @@ class ExpertsState(NamedTuple):
     shifts: int32 scalar, shifts that were seen.
     last_shift: int32 scalar, the update at which the last was; -1 for none.
     watch: the state of the detector, or the `task_id` of the last update.
-    inner_state: that of the active expert.
   """
 
+  inner_state: Any
   experts: base.Params
   inner_states: Any
   mean: jax.Array
@@ -43,7 +45,6 @@ class ExpertsState(NamedTuple):
   shifts: jax.Array
   last_shift: jax.Array
   watch: Any
-  inner_state: Any
 
 
 def make_bank(where: str, inner: Any, max_experts: Any, keep: Any) -> tuple:

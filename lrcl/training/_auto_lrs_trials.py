@@ -60,6 +60,7 @@ class Trials:
       replicas=None,
       mesh=mesh,
       axis_name=None,
+      arms=None,
     )
     self._end_task = make_task_end(learner, stream, self._resident)
     if together:
