@@ -58,7 +58,9 @@ from lrcl import methods, models, streams, training, tree
 _DATA_DIR = flags.DEFINE_string('data_dir', None, 'Where TFDS data sets are.')
 _REPEATS = flags.DEFINE_integer('repeats', 9, 'Runs of each, interleaved.')
 _STEPS = flags.DEFINE_integer('steps_per_task', 40, 'Steps in each task.')
-_ONLY = flags.DEFINE_string('only', '', 'Only rows whose label contains this.')
+_ONLY = flags.DEFINE_string(
+  'only', '', 'Only rows whose label contains one of these, comma-separated.'
+)
 
 SETTING, ONLINE = problem.SETTINGS
 PENALTY, PASS = 1.3, 1.1
@@ -372,7 +374,8 @@ def main(argv: list[str]) -> None:
   name, _ = load()
   print(f'{name}; one thread; medians of {_REPEATS.value}')
   print(f'{"":32} ratio wanted   a step   gradients    state')
-  rows = {k: v for k, v in ROWS.items() if _ONLY.value in k}
+  parts = _ONLY.value.split(',')
+  rows = {k: v for k, v in ROWS.items() if any(part in k for part in parts)}
   good = [measure(k, row) for k, row in rows.items()]
   print('one look back at a task, in steps of the bare optimizer over it')
   measure_passes(make_stream(SETTING), make_model())
