@@ -1,5 +1,7 @@
 """One strict JAX for all tests: four CPU devices, no silent promotion."""
 
+import gc
+import itertools
 import os
 import pathlib
 import tempfile
@@ -20,6 +22,26 @@ jax.config.update('jax_numpy_dtype_promotion', 'strict')
 jax.config.update('jax_compilation_cache_dir', str(_CACHE))
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
 jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
+
+
+_MAPS = pathlib.Path('/proc/self/maps')
+_MOST_MAPS = 25_000
+_tests = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def few_programs():
+  """Lets go of compiled programs before there are too many of them.
+
+  On Linux each one takes some of the memory maps of its process, of which the
+  kernel allows 65,530; beyond, XLA's next compilation is a segmentation fault.
+  """
+  yield
+  if next(_tests) % 20 or not _MAPS.exists():
+    return
+  if _MAPS.read_bytes().count(b'\n') > _MOST_MAPS:
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture
