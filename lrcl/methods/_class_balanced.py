@@ -82,8 +82,10 @@ def class_balanced_policy(field: str = 'labels') -> MemoryPolicy:
     labels, aux = memory.items[field], memory.aux
     stored = jnp.minimum(memory.seen, labels.size)
     rows = offer.rows[field], offer.valid, offer.bits.reshape(-1, 2)
-    start = Classes(labels, stored, aux.count), aux.met, aux.full
-    (classes, met, full), slots = jax.lax.scan(_offer_row, start, rows)
+    classes = Classes(labels, stored, aux.count)
+    start = classes, _largest(classes), aux.met, aux.full
+    book, slots = jax.lax.scan(_offer_row, start, rows)
+    classes, _, met, full = book
     slots = _slots.distinct(slots, labels.size)
     seen = _policy.count_seen(memory.seen, offer.valid)
     return slots, seen, ClassBalancedAux(classes.count, met, full)
@@ -91,19 +93,19 @@ def class_balanced_policy(field: str = 'labels') -> MemoryPolicy:
   return MemoryPolicy(init, choose, lambda capacity, rows: 2 * rows)
 
 
-_Book = tuple[Classes, jax.Array, jax.Array]
+_Book = tuple[Classes, jax.Array, jax.Array, jax.Array]
 
 
 def _offer_row(book: _Book, row: Any) -> tuple[_Book, jax.Array]:
   """Finds a slot for one row and keeps the books."""
-  (classes, met, full), (label, valid, words) = book, row
+  (classes, largest, met, full), (label, valid, words) = book, row
   capacity = classes.labels.size
   own = _class_counts.of_class(classes, label)
   number = jnp.max(jnp.where(own, met, 0)) + 1
   is_full = jnp.any(own & full)
   # Algorithm R within its own class, of which this is row `number`; or any row
   # of a largest class.
-  rivals = jnp.where(is_full, own, _largest(classes))
+  rivals = jnp.where(is_full, own, largest)
   held = jnp.sum(rivals, dtype=jnp.int32)
   drawn = _random.below(
     jnp.where(is_full, words[0], words[1]), jnp.where(is_full, number, held)
@@ -112,12 +114,12 @@ def _offer_row(book: _Book, row: Any) -> tuple[_Book, jax.Array]:
   slot = jnp.where(classes.stored < capacity, classes.stored, slot)
   slot = jnp.where(valid, slot, capacity)
   here = jnp.arange(capacity) == slot
-  classes = _class_counts.insert(classes, slot, label)
-  own = _class_counts.of_class(classes, label)
+  classes, own = _class_counts.insert(classes, slot, label)
+  largest = _largest(classes)
   met = jnp.where(own & valid, number, met)
   is_filled = classes.stored == capacity
-  full = jnp.where(here, is_full, full) | (_largest(classes) & is_filled)
-  return (classes, met, full), slot
+  full = jnp.where(here, is_full, full) | (largest & is_filled)
+  return (classes, largest, met, full), slot
 
 
 def _largest(classes: Classes) -> jax.Array:

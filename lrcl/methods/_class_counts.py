@@ -61,13 +61,18 @@ def _ranks(mask: jax.Array) -> jax.Array:
   return ranks.reshape(-1)[: mask.size].astype(jnp.int32)
 
 
-def insert(classes: Classes, slot: jax.Array, label: jax.Array) -> Classes:
+def insert(
+  classes: Classes, slot: jax.Array, label: jax.Array
+) -> tuple[Classes, jax.Array]:
   """Writes a row's class to a slot in use, to the next one, or to none.
 
   Args:
     classes: before.
     slot: at most `classes.stored`, or the capacity for nothing at all.
     label: of the row.
+
+  Returns:
+    The classes, and which slots hold a row of that class now.
   """
   capacity = classes.labels.size
   here = jnp.arange(capacity) == slot
@@ -82,7 +87,7 @@ def insert(classes: Classes, slot: jax.Array, label: jax.Array) -> Classes:
   )
   same = of_class(new, label)
   number = jnp.sum(same, dtype=jnp.int32)
-  return new._replace(count=jnp.where(same, number, new.count))
+  return new._replace(count=jnp.where(same, number, new.count)), same
 
 
 def check_field(policy: str, specs: Any, field: str) -> None:

@@ -159,10 +159,10 @@ def _offer_row(book: _Book, row: Any) -> tuple[_Book, jax.Array]:
   room = classes.stored < capacity
   slot = jnp.where(room, classes.stored, _least(classes, importance, label))
   slot = jnp.where(valid, slot, capacity)
-  classes = _class_counts.insert(classes, slot, label)
+  classes, same = _class_counts.insert(classes, slot, label)
   here = jnp.arange(capacity) == slot
   others = _class_counts.in_use(classes) & ~here
-  own = others & _class_counts.of_class(classes, label)
+  own = others & same
   like = jnp.where(jnp.any(own), own, others).astype(jnp.float32)
   start = jnp.sum(like * importance) / jnp.maximum(jnp.sum(like), 1.0)
   return (classes, jnp.where(here, start, importance)), slot

@@ -146,13 +146,38 @@ class Exchange(NamedTuple):
 def _lowest(score: jax.Array, count: Any) -> jax.Array:
   """The `count` entries of the least score; of equal ones the first.
 
-  Ranks and not a threshold: equal scores must not change the number.
+  Found bit by bit, from the highest on, by counting who lies below: 32 passes,
+  where to sort takes a hundred times as long. Not by the threshold alone: equal
+  scores must not change the number.
   """
-  flat = score.reshape(-1)
-  order = jnp.argsort(flat)
-  rank = jnp.zeros(flat.shape, jnp.int32)
-  rank = rank.at[order].set(jnp.arange(flat.size, dtype=jnp.int32))
-  return (rank < count).reshape(score.shape)
+  keys = _ordered_bits(score.astype(jnp.float32))
+  count = jnp.asarray(count, jnp.int32)
+
+  def settle(i: jax.Array, bound: jax.Array) -> jax.Array:
+    higher = bound | (jnp.uint32(1) << (31 - i).astype(jnp.uint32))
+    few = jnp.sum(keys < higher, dtype=jnp.int32) < count
+    return jnp.where(few, higher, bound)
+
+  # The key of the last entry that is wanted: fewer than `count` lie below it.
+  bound = jax.lax.fori_loop(0, 32, settle, jnp.uint32(0))
+  below, equal = keys < bound, keys == bound
+  room = count - jnp.sum(below, dtype=jnp.int32)
+  some = jnp.sum(equal, dtype=jnp.int32)
+
+  def first() -> jax.Array:
+    order = jnp.cumsum(equal.reshape(-1), dtype=jnp.int32)
+    return equal & (order.reshape(equal.shape) <= room)
+
+  ties = jax.lax.cond(some <= room, lambda: equal, first)
+  return (below | ties) & (count > 0)
+
+
+def _ordered_bits(values: jax.Array) -> jax.Array:
+  """Numbers of 32 bits that are ordered as the floats are; NaN comes last."""
+  values = jnp.where(jnp.isnan(values), jnp.inf, values) + 0.0  # no -0
+  bits = jax.lax.bitcast_convert_type(values, jnp.uint32)
+  negative = (bits >> 31) == 1
+  return jnp.where(negative, ~bits, bits | jnp.uint32(1 << 31))
 
 
 def _drop_lowest(

@@ -300,3 +300,23 @@ def test_errors():
   tx = drop_and_grow()
   with pytest.raises(ValueError, match='params is None'):
     tx.update(params, tx.init(params), task_id=0)
+
+
+@pytest.mark.parametrize('kind', ['normal', 'ties', 'inf', 'zeros', 'nan'])
+@pytest.mark.parametrize('size', [1, 7, 33])
+def test_the_lowest_are_those_of_a_stable_sort(kind, size):
+  rng = np.random.default_rng(size)
+  score = rng.normal(size=size).astype(np.float32)
+  if kind == 'ties':
+    score = rng.integers(-2, 3, size).astype(np.float32)
+  if kind in ('inf', 'nan'):
+    rare = np.float32(kind)
+    score = np.where(rng.random(size) < 0.4, rare, score)
+  if kind == 'zeros':
+    score = np.where(rng.random(size) < 0.5, np.float32(-0.0), np.float32(0.0))
+  order = np.argsort(score, kind='stable')
+  for count in (0, 1, size // 2, size):
+    wanted = np.zeros(size, bool)
+    wanted[order[:count]] = True
+    found = _sparse_masks._lowest(jnp.asarray(score), count)
+    np.testing.assert_array_equal(found, wanted)
