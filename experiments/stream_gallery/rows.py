@@ -203,7 +203,8 @@ def cyclical_curriculum(train, test):
   whole = streams.joint(
     streams.split(train, num_tasks=5, batch_size=16, steps_per_task=100)
   )
-  ease = (10.0 - train['labels'])[whole.plan.pools[0]]
+  rows = whole.task_batches(0, 1)[0].ravel()
+  ease = 10.0 - train['labels'][rows]
   return streams.cyclical_curriculum(whole, ease)
 
 
