@@ -13,6 +13,7 @@ from lrcl.streams._digest import describe
 from lrcl.streams._epochs import pad_to_batches
 from lrcl.streams._hash import hash_uniforms
 from lrcl.streams._plan import ENDLESS, Plan, PlanChunk
+from lrcl.streams._plan_checks import check_chunk
 from lrcl.streams._stream import Stream
 
 
@@ -83,13 +84,7 @@ class CurriculumPlan:
     Raises:
       ValueError: if a step lies outside the plan.
     """
-    start = check_steps('CurriculumPlan.chunk', 'start', start)
-    steps = check_steps('CurriculumPlan.chunk', 'steps', steps)
-    if start + steps > self.num_steps:
-      raise ValueError(
-        f'CurriculumPlan.chunk: steps {start} to {start + steps} go past the '
-        f'end of the plan, which has {self.num_steps} steps.'
-      )
+    start, steps = check_chunk('CurriculumPlan', start, steps, self.num_steps)
     shape = (steps, self.batch_size)
     indices, weights = np.empty(shape, np.int32), np.empty(shape, np.float32)
     done = 0

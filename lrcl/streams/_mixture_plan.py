@@ -8,11 +8,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from lrcl.base import check_steps
 from lrcl.streams._digest import describe
 from lrcl.streams._epochs import pad_to_batches
 from lrcl.streams._hash import hash_uniforms
 from lrcl.streams._plan import ENDLESS, PlanChunk
+from lrcl.streams._plan_checks import check_chunk, check_hold
 
 
 class Weights(Protocol):
@@ -101,13 +101,7 @@ class MixturePlan:
     Raises:
       ValueError: if a step lies outside the plan.
     """
-    start = check_steps('MixturePlan.chunk', 'start', start)
-    steps = check_steps('MixturePlan.chunk', 'steps', steps)
-    if start + steps > self.num_steps:
-      raise ValueError(
-        f'MixturePlan.chunk: steps {start} to {start + steps} go past the end '
-        f'of the plan, which has {self.num_steps} steps.'
-      )
+    start, steps = check_chunk('MixturePlan', start, steps, self.num_steps)
     numbers = np.arange(start, start + steps)
     held = ENDLESS if self.held is None else self.held
     which = np.minimum(numbers, held)
@@ -141,11 +135,7 @@ class MixturePlan:
     Raises:
       ValueError: if `step` is not in `[1, num_steps]`.
     """
-    if not 1 <= check_steps('hold', 'step', step) <= self.num_steps:
-      raise ValueError(
-        f'hold: step is {step}; it must be from 1 to {self.num_steps}, the '
-        'length of the stream.'
-      )
+    check_hold(step, self.num_steps)
     held = step - 1 if self.held is None else min(step - 1, self.held)
     return dataclasses.replace(self, held=held, num_steps=ENDLESS)
 

@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from lrcl.base import check_steps
 from lrcl.streams._digest import describe
 from lrcl.streams._epochs import draw_epochs, pad_to_batches
 from lrcl.streams._plan import ENDLESS, PlanChunk
+from lrcl.streams._plan_checks import check_chunk, check_hold
 
 _LOOK_AHEAD = 64  # phases
 
@@ -112,13 +112,7 @@ class PhasePlan:
     Raises:
       ValueError: if a step lies outside the plan.
     """
-    start = check_steps('PhasePlan.chunk', 'start', start)
-    steps = check_steps('PhasePlan.chunk', 'steps', steps)
-    if start + steps > self.num_steps:
-      raise ValueError(
-        f'PhasePlan.chunk: steps {start} to {start + steps} go past the end '
-        f'of the plan, which has {self.num_steps} steps.'
-      )
+    start, steps = check_chunk('PhasePlan', start, steps, self.num_steps)
     numbers = np.arange(start, start + steps)
     phases = self._phases(numbers)
     shape = (steps, self.batch_size)
@@ -139,11 +133,7 @@ class PhasePlan:
     Raises:
       ValueError: if `step` is not in `[1, num_steps]`.
     """
-    if not 1 <= check_steps('hold', 'step', step) <= self.num_steps:
-      raise ValueError(
-        f'hold: step is {step}; it must be from 1 to {self.num_steps}, the '
-        'length of the stream.'
-      )
+    check_hold(step, self.num_steps)
     held = int(self._phases(np.array([step - 1]))[0])
     return dataclasses.replace(self, held=held, num_steps=ENDLESS)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from lrcl.base import check_steps
 from lrcl.streams._epochs import draw_epochs, pad_to_batches
+from lrcl.streams._plan_checks import check_chunk, check_hold
 
 ENDLESS = 2**31 - 1
 """The number of steps of a plan that does not end: the largest int32."""
@@ -128,13 +129,7 @@ class Plan:
     Raises:
       ValueError: if a step lies outside the plan.
     """
-    start = check_steps('Plan.chunk', 'start', start)
-    steps = check_steps('Plan.chunk', 'steps', steps)
-    if start + steps > self.num_steps:
-      raise ValueError(
-        f'Plan.chunk: steps {start} to {start + steps} go past the end of '
-        f'the plan, which has {self.num_steps} steps.'
-      )
+    start, steps = check_chunk('Plan', start, steps, self.num_steps)
     shape = (steps, self.batch_size)
     out = PlanChunk(
       np.empty(steps, np.int32), np.empty(shape, np.int32), np.ones(shape, 'f4')
@@ -155,11 +150,7 @@ class Plan:
     Raises:
       ValueError: if `step` is not in `[1, num_steps]`.
     """
-    if not 1 <= check_steps('hold', 'step', step) <= self.num_steps:
-      raise ValueError(
-        f'hold: step is {step}; it must be from 1 to {self.num_steps}, the '
-        'length of the stream.'
-      )
+    check_hold(step, self.num_steps)
     last = self._phase_at(step - 1)
     before = self.phases[: self.phases.index(last)]
     last = last._replace(steps=ENDLESS - last.start)
