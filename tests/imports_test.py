@@ -22,7 +22,7 @@ _ARROWS: dict[str, set[str]] = {
   'streams': {'base'},
   'training': _BELOW_TRAINING,
   'analysis': {'base', 'tree'},
-  'protocols': _GROUND | {'training', 'metrics'},
+  'protocols': _GROUND | {'training', 'metrics', 'streams'},
   'reports': _GROUND | {'training', 'metrics'},
 }
 

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.papers import claims, continual, sequences, tuning
+from experiments.papers import claims, sequences
 from experiments.papers.images import Images, load_images
-from lrcl import methods, metrics, models, streams, training
+from lrcl import methods, metrics, models, protocols, streams, training
 
 CLAIM = claims.Claim(
   name='binary_metaplasticity',
@@ -59,7 +59,7 @@ STRENGTHS = {
 class Run(NamedTuple):
   """What one contender gave, `[seeds]` each."""
 
-  tuned: tuning.Tuned
+  tuned: protocols.Tuned
   accuracy: np.ndarray
   forgetting: np.ndarray
   learning: np.ndarray
@@ -129,13 +129,13 @@ def measure(images: Images, scale: _Scale) -> dict[str, Run]:
 
 def make_trials(
   stream: streams.Stream, seeds: Sequence[int], features: Sequence[int]
-) -> continual.Trials:
+) -> protocols.Trials:
   """The runs of a binary network by its rate and strength."""
   beta = anneal(stream.num_steps)
   module = models.BinaryMLP(tuple(features), stream.num_classes, beta)
   init_fn, apply_fn = models.from_module(module, stream.batch_spec['inputs'])
 
-  def make_learner(setting: tuning.Setting) -> training.Learner:
+  def make_learner(setting: protocols.Setting) -> training.Learner:
     tx = optax.chain(
       methods.metaplastic_kl(beta, strength=setting['strength']),
       optax.scale_by_adam(b1=0.9, b2=0.99),
@@ -143,7 +143,7 @@ def make_trials(
     )
     return training.Learner(tx, apply_fn)
 
-  return continual.Trials(stream, seeds, init_fn, make_learner)
+  return protocols.Trials(stream, seeds, init_fn, make_learner)
 
 
 def judge(runs: Mapping[str, Run]) -> dict[str, bool]:

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.papers import claims, continual, sequences, tuning
+from experiments.papers import claims, sequences
 from experiments.papers.images import Images, Name, load_images
-from lrcl import methods, metrics, training, tree
+from lrcl import methods, metrics, protocols, training, tree
 
 CLAIM = claims.Claim(
   name='dema',
@@ -86,7 +86,7 @@ class Run(NamedTuple):
       norm of the latter.
   """
 
-  tuned: tuning.Tuned
+  tuned: protocols.Tuned
   accuracy: np.ndarray
   forgetting: np.ndarray
   learning: np.ndarray
@@ -133,7 +133,7 @@ def measure(
   runs = {}
   for name, link in averages(scale.steps).items():
     make_learner = learners(apply_fn, link)
-    trials = continual.Trials(
+    trials = protocols.Trials(
       stream, every, init_fn, make_learner, read=_distance
     )
     tuned, found = trials.tune(
@@ -151,10 +151,10 @@ def measure(
 
 def learners(
   apply_fn: Any, link: optax.GradientTransformation | None
-) -> Callable[[tuning.Setting], training.Learner]:
+) -> Callable[[protocols.Setting], training.Learner]:
   """`make_learner` of one contender."""
 
-  def make_learner(setting: tuning.Setting) -> training.Learner:
+  def make_learner(setting: protocols.Setting) -> training.Learner:
     sgd = methods.scale_by_schedule_value(setting['rate'])
     if link is None:
       return training.Learner(sgd, apply_fn)
@@ -226,7 +226,7 @@ def _rows(
       'accuracy': claims.format_interval(list(r.accuracy)),
       'forgetting': claims.format_interval(list(r.forgetting)),
       'learnt': claims.format_interval(list(r.learning)),
-      'tuned': tuning.format_setting(r.tuned),
+      'tuned': protocols.format_setting(r.tuned),
     }
     for label, r in runs.items()
   ]

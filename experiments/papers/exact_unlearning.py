@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.papers import claims, feature_sets, tuning
+from experiments.papers import claims, feature_sets
 from experiments.papers import exact_unlearning_runs as runs
 from experiments.papers.images import Images
+from lrcl import protocols
 
 CLAIM = claims.Claim(
   name='exact_unlearning',
@@ -95,7 +96,7 @@ def choose(sets: Images) -> float:
     np.mean((x @ runs.retrain(*_rows(sets), everything, r)).argmax(1) != labels)
     for r in RIDGES
   ]
-  return tuning.choose({'ridge': RIDGES}, np.array(errors))[0]['ridge']
+  return protocols.choose({'ridge': RIDGES}, np.array(errors))[0]['ridge']
 
 
 def _rows(sets: Images) -> tuple[np.ndarray, np.ndarray]:

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.papers import claims, tuning
+from experiments.papers import claims
 from experiments.papers import fedhyper_runs as runs
+from lrcl import protocols
 
 CLAIM = claims.Claim(
   name='fedhyper',
@@ -89,7 +90,7 @@ def measure(features: Sequence[int], scale: _Scale) -> dict[str, Found]:
     grid = sweep(scale.rates, _TUNING_SEEDS)
     # Of rates that need the same rounds, the one that is better on average.
     score = rounds_to_target(grid) + 1 - grid.mean(-1)
-    setting, edges = tuning.choose({'rate': scale.rates}, score)
+    setting, edges = protocols.choose({'rate': scale.rates}, score)
     rate = setting['rate']
     bad = bad or (rate / 10, rate * 10)  # FedAvg is the first
     found[name] = Found(rate, bool(edges), *sweep((rate, *bad), scale.seeds))

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.papers import claims, fpf_runs, replay_cells, tuning
+from experiments.papers import claims, fpf_runs, replay_cells
 from experiments.papers.replay_cells import Cell
+from lrcl import protocols
 
 CLAIM = claims.Claim(
   name='fpf',
@@ -62,7 +63,7 @@ class Found(NamedTuple):
     data: the images.
   """
 
-  tuned: Mapping[str, tuning.Tuned]
+  tuned: Mapping[str, protocols.Tuned]
   references: Mapping[str, Any]
   jumps: Mapping[str, np.ndarray]
   data: replay_cells.Data
@@ -149,7 +150,7 @@ def _rows(label: str, found: Found) -> list[dict[str, Any]]:
   lines = []
   for name, tuned in found.tuned.items():
     gradients, work = fpf_runs.cost(found.data, fpf_runs.CONTENDERS[name])
-    setting = tuning.format_setting(tuned)
+    setting = protocols.format_setting(tuned)
     line = replay_cells.line(label, name, found.accuracy(name), setting)
     lines.append(line | {'gradients': f'{gradients:,}', 'work': f'{work:.2f}'})
   single = fpf_runs.cost(found.data, fpf_runs.Contender(False, 0))

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.papers import continual, replay_cells, sequences, tuning
+from experiments.papers import replay_cells, sequences
 from experiments.papers.replay_cells import BATCH, Cell
-from lrcl import methods, metrics, streams, training, tree
+from lrcl import methods, metrics, protocols, streams, training, tree
 
 STEPS, ROWS = 100, 16
 """Of one fine-tuning."""
@@ -93,17 +93,17 @@ class Runs:
 
   def tune(
     self, contender: Contender, rates: Sequence[float], seeds: Sequence[int]
-  ) -> tuning.Tuned:
+  ) -> protocols.Tuned:
     """Chooses both numbers on the tuning seeds; errors on the others."""
     axes = {'rate': rates, contender.second: self.seconds[contender.second]}
-    points = itertools.product(*axes.values())  # the order of tuning.grid
+    points = itertools.product(*axes.values())  # the order of protocols.grid
     settings = [dict(zip(axes, point, strict=True)) for point in points]
     tried = np.stack(
       [self.errors(contender, s, replay_cells.TUNING_SEEDS) for s in settings]
     )
-    setting, edges = tuning.choose(axes, tried)
+    setting, edges = protocols.choose(axes, tried)
     found = self.errors(contender, setting, seeds)
-    return tuning.Tuned(setting, edges, found)
+    return protocols.Tuned(setting, edges, found)
 
   def errors(
     self, contender: Contender, setting: Any, seeds: Sequence[int]
@@ -169,7 +169,7 @@ def jumps(
   stream = data.stream(seeds)
   init_fn, apply_fn = sequences.make_mlp(stream, replay_cells.FEATURES)
   epochs = 5
-  trials = continual.Trials(
+  trials = protocols.Trials(
     stream,
     seeds,
     init_fn,
@@ -177,7 +177,7 @@ def jumps(
     evaluate_every=data.steps_per_task // epochs,
     read=lambda state: state.params,
   )
-  read = trials.sweep(tuning.grid({'rate': [rate]}), seeds).read
+  read = trials.sweep(protocols.grid({'rate': [rate]}), seeds).read
   points = jax.tree.map(
     lambda x: x[0].reshape(len(seeds), -1, *x.shape[4:]), read
   )

@@ -21,8 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.papers import claims, gpt_runs, texts, tuning
-from lrcl import forecasting, metrics, schedules
+from experiments.papers import claims, gpt_runs, texts
+from lrcl import forecasting, metrics, protocols, schedules
 from lrcl.forecasting import Curve
 
 CLAIM = claims.Claim(
@@ -57,7 +57,7 @@ class _Scale(NamedTuple):
     return 3 * self.short
 
 
-_PEAKS = tuning.geometric(0.0025, 0.04, 2)
+_PEAKS = protocols.geometric(0.0025, 0.04, 2)
 SCALES = {
   'smoke': _Scale(60, 5, 2, [0.01], 5, 5, 50_000),
   'default': _Scale(2000, 100, 3, _PEAKS, 1000),

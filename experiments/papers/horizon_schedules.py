@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.papers import claims, tuning
+from experiments.papers import claims
 from experiments.papers.horizon_training import (
   LEARNING_RATE,
   RATES,
@@ -30,6 +30,7 @@ from experiments.papers.horizon_training import (
 )
 from experiments.papers.learned_schedule import LearnedSchedule
 from experiments.papers.lifetimes import BATCH, HIDDEN, TASKS
+from lrcl import protocols
 
 CLAIM = claims.Claim(
   name='horizon_schedules',
@@ -100,7 +101,7 @@ def _tuned(trainer: Trainer, make: Make, scale: Scale) -> dict[str, _Row]:
     (f'{make.__name__}, a rate for each length', for_each),
   ):
     values = [[t.setting['rate']] * scale.seeds for t in tuned]
-    about = [tuning.format_setting(t) for t in tuned]
+    about = [protocols.format_setting(t) for t in tuned]
     about = about[:1] if len(set(about)) == 1 else about
     rows[name] = _measure(trainer, make, values, '; '.join(about))
   return rows

@@ -8,15 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.papers import evolution, tuning
+from experiments.papers import evolution
 from experiments.papers.learned_schedule import LearnedSchedule
 from experiments.papers.lifetimes import Life, Lifetimes
-from lrcl import base, schedules
+from lrcl import base, protocols, schedules
 
 TRAINED = (16, 128)
 """The least and the greatest length of a lifetime for training."""
 
-RATES = tuning.geometric(0.0125, 3.2)
+RATES = protocols.geometric(0.0125, 3.2)
 SIGMA = 0.1
 LEARNING_RATE = 0.05
 
@@ -88,7 +88,7 @@ class Trainer:
     keys = jax.random.split(jax.random.key(seed), self._scale.lifetimes)
     return self._measure(make, values, jnp.int32(length), keys)
 
-  def tune(self, make: Make, lengths: Sequence[int]) -> list[tuning.Tuned]:
+  def tune(self, make: Make, lengths: Sequence[int]) -> list[protocols.Tuned]:
     """The best of `RATES` on lifetimes apart from those of `measure`.
 
     Args:
@@ -98,17 +98,19 @@ class Trainer:
     """
     count = self._scale.lifetimes
 
-    def loss(setting: tuning.Setting, key: jax.Array) -> jax.Array:
+    def loss(setting: protocols.Setting, key: jax.Array) -> jax.Array:
       length = jnp.asarray(setting['length'], jnp.int32)
       return self._live(make, setting['rate'], key, length)
 
-    settings = tuning.grid({'rate': RATES, 'length': lengths})
+    settings = protocols.grid({'rate': RATES, 'length': lengths})
     seeds = range(_FIRST_TUNING, _FIRST_TUNING + count)
     # Together live those of one length, so that none waits for a longer one.
-    found = tuning.sweep(loss, settings, seeds, batch_size=count)
+    found = protocols.sweep(loss, settings, seeds, batch_size=count)
     found = found.reshape(len(RATES), len(lengths), count)
     return [
-      tuning.Tuned(*tuning.choose({'rate': RATES}, found[:, i]), found[:, i])
+      protocols.Tuned(
+        *protocols.choose({'rate': RATES}, found[:, i]), found[:, i]
+      )
       for i in range(len(lengths))
     ]
 

@@ -8,8 +8,9 @@ takes about 7 minutes of CPU time.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from experiments.papers import claims, tuning
+from experiments.papers import claims
 from experiments.papers import plasticity_runs as runs
+from lrcl import protocols
 
 CLAIM = claims.Claim(
   name='plasticity',
@@ -80,7 +81,7 @@ def measure(run: Any, contender: runs.Contender, scale: _Scale) -> Result:
   strengths = contender.strengths[: 1 if scale.tasks <= 10 else None]
   axes = {'rate': scale.rates, 'strength': strengths}
   tried = runs.sweep(run, axes, _TUNING_SEEDS, scale.tuning_tasks)
-  setting, edges = tuning.choose(axes, 1 - tried.train)
+  setting, edges = protocols.choose(axes, 1 - tried.train)
   return Result(setting, edges, _at(run, setting, scale))
 
 
@@ -88,7 +89,7 @@ def measure_still(run: Any, scale: _Scale) -> Any:
   """Test accuracy `[seeds]` on one task with true labels, the rate tuned."""
   axes = {'rate': scale.rates, 'strength': [0.0]}
   tried = runs.sweep(run, axes, _TUNING_SEEDS, scale.still_tasks, True)
-  setting, _ = tuning.choose(axes, 1 - tried.test[..., -1])
+  setting, _ = protocols.choose(axes, 1 - tried.test[..., -1])
   alone = {name: [value] for name, value in setting.items()}
   found = runs.sweep(run, alone, scale.seeds, scale.still_tasks, True)
   return found.test[0, :, -1]

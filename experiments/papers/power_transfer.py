@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.papers import claims, power_law, texts, tuning
+from experiments.papers import claims, power_law, texts
 from experiments.papers.ngrams import BATCH, CONTEXT, NGrams
-from lrcl import metrics
+from lrcl import metrics, protocols
 
 CLAIM = claims.Claim(
   name='power_transfer',
@@ -47,7 +47,7 @@ class _Scale(NamedTuple):
     return [BATCH * steps for steps in self.steps]
 
 
-_RATES = tuning.geometric(0.003, 0.048, 2)
+_RATES = protocols.geometric(0.003, 0.048, 2)
 _SCALES = {
   'smoke': _Scale((6, 10, 15, 20), [0.01, 0.02, 0.04], 2, 2, 50_000),
   'default': _Scale((200, 600, 1800, 5400), _RATES, 5),
@@ -63,7 +63,7 @@ def measure(model: NGrams, make: Make, budgets: Sequence[int]) -> Any:
   """The test loss of a run, for a setting of `rate` and of `budget`."""
   longest = max(budgets)
 
-  def loss(setting: tuning.Setting, key: jax.Array) -> jax.Array:
+  def loss(setting: protocols.Setting, key: jax.Array) -> jax.Array:
     steps = jnp.arange(longest)
     table = [make(setting['rate'], budget)(steps) for budget in budgets]
     which = jnp.asarray(setting['budget'], jnp.int32)
@@ -113,9 +113,9 @@ def _exponents(law: power_law.Law) -> dict[str, float]:
 def _sweep(model: NGrams, make: Make, scale: _Scale) -> np.ndarray:
   """Losses `[rates, budgets, tuning seeds]`."""
   axes = {'rate': scale.rates, 'budget': range(len(scale.steps))}
-  losses = tuning.sweep(
+  losses = protocols.sweep(
     measure(model, make, scale.steps),
-    tuning.grid(axes),
+    protocols.grid(axes),
     _TUNING_SEEDS,
     batch_size=1,
   )
@@ -142,20 +142,24 @@ def _report(
 ) -> _Report:
   budgets = range(len(scale.steps))
   everywhere, smaller = (
-    tuning.choose({'rate': scale.rates}, losses)
+    protocols.choose({'rate': scale.rates}, losses)
     for losses in (swept, swept[:, :-1])
   )
-  settings = tuning.grid({'rate': [everywhere[0]['rate']], 'budget': budgets})
-  held_out = tuning.grid({'rate': [smaller[0]['rate']], 'budget': budgets[-1:]})
+  settings = protocols.grid(
+    {'rate': [everywhere[0]['rate']], 'budget': budgets}
+  )
+  held_out = protocols.grid(
+    {'rate': [smaller[0]['rate']], 'budget': budgets[-1:]}
+  )
   settings = {k: np.append(v, held_out[k]) for k, v in settings.items()}
-  losses = tuning.sweep(
+  losses = protocols.sweep(
     measure(model, make, scale.steps),
     settings,
     range(scale.seeds),
     batch_size=1,
   )
   about = '; '.join(
-    tuning.format_setting(tuning.Tuned(setting, edges, losses))
+    protocols.format_setting(protocols.Tuned(setting, edges, losses))
     for setting, edges in (everywhere, smaller)
   )
   return _Report(losses[:-1].T, losses[-1], about)

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.papers import continual, sequences, tuning
+from experiments.papers import sequences
 from experiments.papers.images import Images
-from lrcl import methods, models, streams, training
+from lrcl import methods, models, protocols, streams, training
 
 BATCH = 16
 MEMORY = 200
@@ -111,11 +111,11 @@ def compute(
   with jax.enable_x64(True):
     tried = _run_heads(head, head.values, choice, seeds[:1], every=False)[0]
     errors = 1 - tried[0, -1].mean(-1)
-    setting, edges = tuning.choose({'value': head.values}, errors)
+    setting, edges = protocols.choose({'value': head.values}, errors)
     alone = [setting['value']]
     found = _run_heads(head, alone, images, seeds, every=True)
   single = _run_heads(head, alone, images, seeds, every=False)
-  words = tuning.format_setting(tuning.Tuned(setting, edges, errors))
+  words = protocols.format_setting(protocols.Tuned(setting, edges, errors))
   spread = tuple(_spread(*x[1:]) for x in (found, single))
   return Found(found[0][:, :, 0], words if len(errors) > 1 else '', spread)
 
@@ -188,12 +188,12 @@ def _lift(width: int, features: int) -> Lift:
   return lambda rows: jax.nn.relu(jnp.asarray(rows) @ kernel)
 
 
-def _sgd(setting: tuning.Setting, spec: Any) -> optax.GradientTransformation:
+def _sgd(setting: protocols.Setting, spec: Any) -> optax.GradientTransformation:
   del spec
   return methods.scale_by_schedule_value(setting['rate'])
 
 
-def _replay(setting: tuning.Setting, spec: Any) -> Any:
+def _replay(setting: protocols.Setting, spec: Any) -> Any:
   chain = optax.chain(methods.add_memory_gradient(), _sgd(setting, spec))
   return methods.with_memory(chain, MEMORY, spec, BATCH)
 
@@ -218,19 +218,19 @@ def train(
   """Chooses a rate on one set of test rows and trains with it on another."""
   make_tx, joint = TRAINED[name]
 
-  def trials(images: Images, seeds: Sequence[int]) -> continual.Trials:
+  def trials(images: Images, seeds: Sequence[int]) -> protocols.Trials:
     stream = make_stream(images, seeds, joint=joint)
     init_fn, apply_fn = sequences.make_mlp(stream, ())
     make_learner = lambda setting: training.Learner(
       make_tx(setting, stream.batch_spec), apply_fn
     )
-    return continual.Trials(stream, seeds, init_fn, make_learner, phases=TASKS)
+    return protocols.Trials(stream, seeds, init_fn, make_learner, phases=TASKS)
 
   axes = {'rate': rates}
   setting, edges = trials(choice, tuning_seeds).choose(axes, tuning_seeds)
-  alone = tuning.grid({key: [value] for key, value in setting.items()})
+  alone = protocols.grid({key: [value] for key, value in setting.items()})
   found = trials(images, seeds).sweep(alone, seeds).pick(0)
-  words = tuning.format_setting(tuning.Tuned(setting, edges, found.final))
+  words = protocols.format_setting(protocols.Tuned(setting, edges, found.final))
   return Found(found.matrix, words)
 
 

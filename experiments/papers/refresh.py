@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.papers import claims, refresh_runs, replay_cells, tuning
+from experiments.papers import claims, refresh_runs, replay_cells
 from experiments.papers.refresh_runs import Found
 from experiments.papers.replay_cells import Cell
+from lrcl import protocols
 
 CLAIM = claims.Claim(
   name='refresh',
@@ -115,7 +116,7 @@ def _rows(label: str, found: Found) -> list[dict[str, Any]]:
     for delta, tuned in found.refreshed.items()
   }
   lines = [
-    replay_cells.line(label, n, 1 - t.losses, tuning.format_setting(t))
+    replay_cells.line(label, n, 1 - t.losses, protocols.format_setting(t))
     for n, t in contenders.items()
   ]
   return lines + replay_cells.reference_lines(label, found.references)

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.papers import continual, replay_cells, sequences, tuning
+from experiments.papers import replay_cells, sequences
 from experiments.papers.replay_cells import BATCH, Cell
-from lrcl import base, losses, methods, streams, training, tree
+from lrcl import base, losses, methods, protocols, streams, training, tree
 
 WEIGHT = 0.5
 """Of either term of DER++."""
@@ -42,8 +42,8 @@ class Found(NamedTuple):
     references: the rows of every comparison.
   """
 
-  plain: tuning.Tuned
-  refreshed: Mapping[float, tuning.Tuned]
+  plain: protocols.Tuned
+  refreshed: Mapping[float, protocols.Tuned]
   best: float
   probe: Probe
   references: Mapping[str, Any]
@@ -65,22 +65,22 @@ def measure(
   every = [*replay_cells.TUNING_SEEDS, *seeds]
   stream = data.stream(every)
   init_fn, apply_fn = sequences.make_mlp(stream, replay_cells.FEATURES)
-  make = lambda **options: continual.Trials(
+  make = lambda **options: protocols.Trials(
     stream, every, init_fn, _learners(stream, apply_fn, cell), **options
   )
   plain, _ = make().tune(
     {'rate': rates}, tuning_seeds=replay_cells.TUNING_SEEDS, seeds=seeds
   )
   trials = make(read=lambda state: _probe(apply_fn, deltas, state))
-  grid = tuning.grid({'delta': deltas, 'rate': rates})
+  grid = protocols.grid({'delta': deltas, 'rate': rates})
   tried = 1 - trials.sweep(grid, replay_cells.TUNING_SEEDS).final
   tried = np.nan_to_num(tried.reshape(len(deltas), len(rates), -1), nan=1.0)
   refreshed, found = {}, None
   for delta, errors in zip(deltas, tried, strict=True):
-    setting, edges = tuning.choose({'rate': rates}, errors)
+    setting, edges = protocols.choose({'rate': rates}, errors)
     alone = {'delta': np.array([delta]), 'rate': np.array([setting['rate']])}
     found = trials.sweep(alone, seeds).pick(0)
-    refreshed[delta] = tuning.Tuned(setting, edges, 1 - found.final)
+    refreshed[delta] = protocols.Tuned(setting, edges, 1 - found.final)
   assert found is not None
   best = deltas[int(np.argmin(tried.mean(-1).min(-1)))]
   references = data.references(rates, seeds)
@@ -97,7 +97,7 @@ def _learners(stream: streams.Stream, apply_fn: Any, cell: Cell) -> Any:
     kept = methods.consolidate(state.opt_state, state.params, fisher=fisher)
     return state._replace(opt_state=kept)
 
-  def make_learner(setting: tuning.Setting) -> training.Learner:
+  def make_learner(setting: protocols.Setting) -> training.Learner:
     tx = _make_tx(stream, apply_fn, cell.capacity, setting)
     if 'delta' not in setting:
       return training.Learner(tx, apply_fn)
@@ -107,7 +107,10 @@ def _learners(stream: streams.Stream, apply_fn: Any, cell: Cell) -> Any:
 
 
 def _make_tx(
-  stream: streams.Stream, apply_fn: Any, capacity: int, setting: tuning.Setting
+  stream: streams.Stream,
+  apply_fn: Any,
+  capacity: int,
+  setting: protocols.Setting,
 ) -> optax.GradientTransformation:
   """DER++ with independent draws."""
   part = lambda start: (

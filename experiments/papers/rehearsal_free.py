@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 from flax import linen as nn
 
-from experiments.papers import backbone, claims, continual, sequences, tuning
+from experiments.papers import backbone, claims, sequences
 from experiments.papers import rehearsal_free_runs as runs
 from experiments.papers.images import Images, load_images
-from lrcl import metrics, models
+from lrcl import metrics, models, protocols
 
 CLAIM = claims.Claim(
   name='rehearsal_free',
@@ -96,7 +96,7 @@ def load(size: claims.Size, data_dir: str | None) -> dict[str, Start]:
   return found | {'Fashion-MNIST': fashion, 'Fashion-MNIST, pretrained': last}
 
 
-Results = Mapping[str, tuple[tuning.Tuned, continual.Found]]
+Results = Mapping[str, tuple[protocols.Tuned, protocols.Found]]
 
 
 def measure(start: Start, scale: _Scale) -> Results:
@@ -106,7 +106,7 @@ def measure(start: Start, scale: _Scale) -> Results:
   found = {}
   for name, contender in runs.CONTENDERS.items():
     method = runs.make_method(contender, start.module, stream)
-    trials = continual.Trials(stream, every, *method)
+    trials = protocols.Trials(stream, every, *method)
     axes = {
       'rate': start.rates,
       'strength': contender.strengths[: scale.strengths],
@@ -169,7 +169,7 @@ def _table(name: str, found: Results) -> list[dict[str, Any]]:
     {
       'data': name,
       'method': method,
-      'tuned': tuning.format_setting(tuned),
+      'tuned': protocols.format_setting(tuned),
       'ACC': claims.format_interval(result.final),
       'forgetting': claims.format_interval(_forgetting(result)),
     }
@@ -177,7 +177,7 @@ def _table(name: str, found: Results) -> list[dict[str, Any]]:
   ]
 
 
-def _forgetting(found: continual.Found) -> Any:
+def _forgetting(found: protocols.Found) -> Any:
   return metrics.forgetting(found.matrix)
 
 

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.papers import backbone, continual, teachers, tuning
+from experiments.papers import backbone, teachers
 from experiments.papers.images import Images
-from lrcl import losses, methods, models, streams, training, tree
+from lrcl import losses, methods, models, protocols, streams, training, tree
 
 NORM_EPSILON = 1e-3  # of EfficientNet-Lite
 
@@ -106,7 +106,7 @@ CONTENDERS = {
 
 def make_method(
   contender: Contender, module: nn.Module, stream: streams.Stream
-) -> tuple[models.InitFn, continual.MakeLearner]:
+) -> tuple[models.InitFn, protocols.MakeLearner]:
   """`(init_fn, make_learner)` of a contender.
 
   All of them have SGD and the cross-entropy among the classes of the batch.
@@ -117,7 +117,7 @@ def make_method(
   model = teachers.with_teacher(*inner, stream.num_classes)
   predict = lambda outputs, batch: losses.argmax(outputs[0], batch)
 
-  def taught(setting: tuning.Setting) -> training.Learner:
+  def taught(setting: protocols.Setting) -> training.Learner:
     loss_fn = _TAUGHT[contender.kind](setting['strength'])
     return training.Learner(
       methods.scale_by_schedule_value(setting['rate']),
@@ -127,7 +127,7 @@ def make_method(
       predict=predict,
     )
 
-  def penalized(setting: tuning.Setting) -> training.Learner:
+  def penalized(setting: protocols.Setting) -> training.Learner:
     sgd = methods.scale_by_schedule_value(setting['rate'])
     penalize = _PENALIZED[contender.kind]
     return training.Learner(

@@ -6,9 +6,8 @@ from typing import Any, Literal, NamedTuple
 import optax
 
 from experiments import references
-from experiments.papers import continual, tuning
 from experiments.papers.images import Images
-from lrcl import models, streams, training
+from lrcl import models, protocols, streams, training
 
 _ORDERS = 1000  # sets the seeds of classes apart from those of the weights
 
@@ -139,11 +138,11 @@ def reference_rows(
     make_learner = lambda setting, apply_fn=apply_fn: training.Learner(
       optax.sgd(setting['rate']), apply_fn
     )
-    trials = continual.Trials(stream, every, init_fn, make_learner)
+    trials = protocols.Trials(stream, every, init_fn, make_learner)
     tuned, found = trials.tune(
       {'rate': rates}, tuning_seeds=tuning_seeds, seeds=seeds
     )
-    rows[name] = Reference(found.final, tuning.format_setting(tuned))
+    rows[name] = Reference(found.final, protocols.format_setting(tuned))
   stream = make_stream(images, seeds, **options)
   plain = {
     'nearest class mean': references.nearest_mean(stream),

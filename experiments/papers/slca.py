@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.papers import claims, tuning
+from experiments.papers import claims
 from experiments.papers import slca_runs as runs
+from lrcl import protocols
 
 CLAIM = claims.Claim(
   name='slca',
@@ -70,7 +71,7 @@ def measure(name: Any, data_dir: Any, scale: _Scale) -> list[Row]:
     name, data, settings, seeds, base_rate=BASE_RATE, report=report
   )
   axes = {'scale': SCALES, 'rate': scale.rates}
-  tried = sweep(tuning.grid(axes), _TUNING_SEEDS, False)
+  tried = sweep(protocols.grid(axes), _TUNING_SEEDS, False)
   tried = 1 - tried.reshape(len(SCALES), len(scale.rates), *tried.shape[1:])
   chosen = [
     (factor, aligned, *_choose(errors, scale.rates, aligned))
@@ -86,7 +87,7 @@ def measure(name: Any, data_dir: Any, scale: _Scale) -> list[Row]:
     Row(
       factor,
       aligned,
-      tuning.format_setting(tuned),
+      protocols.format_setting(tuned),
       1 - float(tuned.losses.mean()),
       accuracy[:, column].tolist(),
     )
@@ -98,7 +99,7 @@ def measure(name: Any, data_dir: Any, scale: _Scale) -> list[Row]:
 
 def _choose(
   errors: np.ndarray, rates: Sequence[float], aligned: bool
-) -> tuple[int, tuning.Tuned]:
+) -> tuple[int, protocols.Tuned]:
   """The column of what a run gives, and the setting, of the least error.
 
   Args:
@@ -107,15 +108,15 @@ def _choose(
     aligned: whether to choose among the columns with alignment.
   """
   if not aligned:
-    setting, edges = tuning.choose({'rate': rates}, errors[..., 0])
+    setting, edges = protocols.choose({'rate': rates}, errors[..., 0])
     losses = errors[list(rates).index(setting['rate']), :, 0]
-    return 0, tuning.Tuned(setting, edges, losses)
+    return 0, protocols.Tuned(setting, edges, losses)
   axes = {'rate': rates, 'alignment': runs.ALIGN_RATES}
   flat = np.moveaxis(errors[..., 1:], -1, 1)
-  setting, edges = tuning.choose(axes, flat.reshape(-1, flat.shape[-1]))
+  setting, edges = protocols.choose(axes, flat.reshape(-1, flat.shape[-1]))
   column = 1 + runs.ALIGN_RATES.index(setting['alignment'])
   losses = errors[list(rates).index(setting['rate']), :, column]
-  return column, tuning.Tuned(setting, edges, losses)
+  return column, protocols.Tuned(setting, edges, losses)
 
 
 def best_inside(rows: Sequence[Row]) -> Row:

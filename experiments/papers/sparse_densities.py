@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import optax
 
-from experiments.papers import claims, continual, sequences, tuning
+from experiments.papers import claims, sequences
 from experiments.papers.images import Images, Name, load_images
-from lrcl import methods, metrics, training, tree
+from lrcl import methods, metrics, protocols, training, tree
 
 CLAIM = claims.Claim(
   name='sparse_densities',
@@ -68,7 +68,7 @@ CELLS = [Cell(*cell) for cell in itertools.product(DENSITIES, INITS, GROWS)]
 class Run(NamedTuple):
   """What one contender gave, `[seeds]` each."""
 
-  tuned: tuning.Tuned
+  tuned: protocols.Tuned
   accuracy: np.ndarray
   transfer: np.ndarray
 
@@ -109,7 +109,7 @@ def measure(images: Images, scale: _Scale) -> tuple[dict[Cell, Run], Run]:
 
   def tune(cell: Cell | None) -> Run:
     make_learner = learners(apply_fn, cell, scale.steps)
-    trials = continual.Trials(stream, every, init_fn, make_learner)
+    trials = protocols.Trials(stream, every, init_fn, make_learner)
     tuned, found = trials.tune(
       {'rate': scale.rates}, tuning_seeds=TUNING_SEEDS, seeds=scale.seeds
     )
@@ -123,10 +123,10 @@ def measure(images: Images, scale: _Scale) -> tuple[dict[Cell, Run], Run]:
 
 def learners(
   apply_fn: Any, cell: Cell | None, steps: int
-) -> Callable[[tuning.Setting], training.Learner]:
+) -> Callable[[protocols.Setting], training.Learner]:
   """`make_learner` of a cell, or of the dense network."""
 
-  def make_learner(setting: tuning.Setting) -> training.Learner:
+  def make_learner(setting: protocols.Setting) -> training.Learner:
     adam = optax.chain(
       optax.scale_by_adam(), methods.scale_by_schedule_value(setting['rate'])
     )
@@ -215,11 +215,11 @@ def _rows(
     }
 
   rows = [
-    row(*cell, r.accuracy, '0', tuning.format_setting(r.tuned))
+    row(*cell, r.accuracy, '0', protocols.format_setting(r.tuned))
     for cell, r in runs.items()
   ]
   moved = claims.format_interval(list(dense.transfer))
-  tuned = tuning.format_setting(dense.tuned)
+  tuned = protocols.format_setting(dense.tuned)
   rows.append(row('dense, naive', '', '', dense.accuracy, moved, tuned))
   references = sequences.reference_rows(
     images,

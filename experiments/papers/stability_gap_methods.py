@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import optax
 
-from experiments.papers import continual, sequences, teachers, tuning
-from lrcl import losses, methods, models, streams, training
+from experiments.papers import sequences, teachers
+from lrcl import losses, methods, models, protocols, streams, training
 
 MEMORY = 100
 """Rows that replay and GEM may keep."""
@@ -23,14 +23,14 @@ class Method(NamedTuple):
     strengths: the grid of `setting['strength']`.
   """
 
-  build: Callable[..., tuple[models.InitFn, continual.MakeLearner]]
+  build: Callable[..., tuple[models.InitFn, protocols.MakeLearner]]
   strengths: Sequence[float]
 
 
 def _replay(stream: streams.Stream, features: Sequence[int], rates: Any):
   init_fn, apply_fn = sequences.make_mlp(stream, features)
 
-  def make_learner(setting: tuning.Setting) -> training.Learner:
+  def make_learner(setting: protocols.Setting) -> training.Learner:
     chain = optax.chain(
       methods.add_memory_gradient(setting['strength']),
       methods.scale_by_schedule_value(rates(setting)),
@@ -51,7 +51,7 @@ def _ewc(stream: streams.Stream, features: Sequence[int], rates: Any):
     kept = methods.consolidate(state.opt_state, state.params, fisher=fisher)
     return state._replace(opt_state=kept)
 
-  def make_learner(setting: tuning.Setting) -> training.Learner:
+  def make_learner(setting: protocols.Setting) -> training.Learner:
     sgd = methods.scale_by_schedule_value(rates(setting))
     tx = methods.with_ewc_penalty(sgd, setting['strength'], form='implicit')
     return training.Learner(tx, apply_fn, on_task_end=on_task_end)
@@ -64,7 +64,7 @@ def _lwf(stream: streams.Stream, features: Sequence[int], rates: Any):
     *sequences.make_mlp(stream, features), stream.num_classes
   )
 
-  def make_learner(setting: tuning.Setting) -> training.Learner:
+  def make_learner(setting: protocols.Setting) -> training.Learner:
     loss_fn = losses.distill_predictions(weight=setting['strength'])
     return training.Learner(
       methods.scale_by_schedule_value(rates(setting)),
@@ -80,7 +80,7 @@ def _gem(stream: streams.Stream, features: Sequence[int], rates: Any):
   init_fn, apply_fn = sequences.make_mlp(stream, features)
   tasks = stream.num_tasks
 
-  def make_learner(setting: tuning.Setting) -> training.Learner:
+  def make_learner(setting: protocols.Setting) -> training.Learner:
     tx = optax.chain(
       methods.project_on_memories(
         tasks,

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.papers import continual, stability_gap_methods, tuning
-from lrcl import base, metrics, schedules
+from experiments.papers import stability_gap_methods
+from lrcl import base, metrics, protocols, schedules
 from lrcl.streams import Stream
 
 CHANCE = 0.1
@@ -125,8 +125,8 @@ def measure(
     lambda count: setting['rate'] * table[jnp.int32(setting['which']), count]
   )
   model = method.build(stream, features, rates)
-  quick = continual.Trials(stream, every_seed, *model)
-  close = continual.Trials(
+  quick = protocols.Trials(stream, every_seed, *model)
+  close = protocols.Trials(
     stream, every_seed, *model, evaluate_every=scale.every
   )
   strengths = method.strengths[: scale.strengths]
@@ -145,7 +145,7 @@ def measure(
   return gaps
 
 
-def late_dip(found: continual.Found) -> np.ndarray:
+def late_dip(found: protocols.Found) -> np.ndarray:
   """How far old tasks dip in second halves of tasks `[seeds]`.
 
   From the lower one of the levels at the half and at the end of a task down to
@@ -163,13 +163,13 @@ def late_dip(found: continual.Found) -> np.ndarray:
 
 
 def _follow(
-  trials: continual.Trials,
+  trials: protocols.Trials,
   setting: Mapping[str, float],
   words: str,
   scale: Scale,
 ) -> Gap:
   """Runs one setting on the seeds to report."""
-  alone = tuning.grid({name: [value] for name, value in setting.items()})
+  alone = protocols.grid({name: [value] for name, value in setting.items()})
   found = trials.sweep(alone, scale.seeds).pick(0)
   times, tasks = found.accuracy.shape[-2], found.accuracy.shape[-3]
   ends = [times * (task + 1) - 1 for task in range(tasks)]
@@ -190,4 +190,6 @@ def _follow(
 def _words(setting: Mapping[str, float], edges: Sequence[str]) -> str:
   """Rate and strength in a line."""
   shown = {n: setting[n] for n in ('rate', 'strength')}
-  return tuning.format_setting(tuning.Tuned(shown, tuple(edges), np.zeros(1)))
+  return protocols.format_setting(
+    protocols.Tuned(shown, tuple(edges), np.zeros(1))
+  )

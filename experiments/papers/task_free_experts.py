@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.papers import claims, continual, images, sequences, tuning
-from lrcl import losses, methods, models, streams, training, tree
+from experiments.papers import claims, images, sequences
+from lrcl import losses, methods, models, protocols, streams, training, tree
 
 CLAIM = claims.Claim(
   name='task_free_experts',
@@ -101,7 +101,7 @@ def count_shifts(read: Any, steps: int) -> Seen:
   )
 
 
-def restarting(setting: tuning.Setting, steps: int) -> optax.Schedule:
+def restarting(setting: protocols.Setting, steps: int) -> optax.Schedule:
   """A rate that falls to a part of itself and restarts amid a task.
 
   `floor` is that part; 1 makes a constant rate.
@@ -119,7 +119,7 @@ def restarting(setting: tuning.Setting, steps: int) -> optax.Schedule:
 
 def make_task_free(
   stream: streams.Stream, apply_fn: Any, steps: int
-) -> continual.MakeLearner:
+) -> protocols.MakeLearner:
   """TAME, by its rate, the gate of its detector and the floor of its rate.
 
   With `routes` 1 the accuracy is that of the selector: the share of rows that
@@ -172,7 +172,7 @@ def make_task_free(
   return make_learner
 
 
-def make_told(apply_fn: Any) -> continual.MakeLearner:
+def make_told(apply_fn: Any) -> protocols.MakeLearner:
   """Experts that are told the task, in training and in testing."""
 
   def eval_params(state, task_id):
@@ -211,7 +211,7 @@ def measure(cell: _Cell, scale: _Scale, data_dir: str | None) -> _Measured:
   seeds: dict[str, Any] = {'tuning_seeds': TUNING_SEEDS, 'seeds': scale.seeds}
   rates = {'rate': scale.rates}
 
-  free = continual.Trials(
+  free = protocols.Trials(
     stream,
     every,
     init_fn,
@@ -230,7 +230,7 @@ def measure(cell: _Cell, scale: _Scale, data_dir: str | None) -> _Measured:
     },
     scale.seeds,
   )
-  told_trials = continual.Trials(stream, every, init_fn, make_told(apply_fn))
+  told_trials = protocols.Trials(stream, every, init_fn, make_told(apply_fn))
   told_tuned, told = told_trials.tune(rates, **seeds)
   references = sequences.reference_rows(
     pictures,
@@ -249,7 +249,9 @@ def measure(cell: _Cell, scale: _Scale, data_dir: str | None) -> _Measured:
     row('TAME', found.final, setting, seen),
     row('TAME, rate restarts', others.final[1], setting, gated),
     row('TAME, rate restarts, no gate', others.final[2], setting, open_),
-    row('experts that are told', told.final, tuning.format_setting(told_tuned)),
+    row(
+      'experts that are told', told.final, protocols.format_setting(told_tuned)
+    ),
     *(row(n, r.accuracy, r.setting) for n, r in references.items()),
   ]
   router = others.final[0]

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.papers import claims, continual, replay_cells, tuning
+from experiments.papers import claims, replay_cells
 from experiments.papers.replay_cells import BATCH, Cell
-from lrcl import base, losses, methods, models, training
+from lrcl import base, losses, methods, models, protocols, training
 
 CLAIM = claims.Claim(
   name='uer',
@@ -92,7 +92,7 @@ class Network(nn.Module):
 
 def run_contender(
   data: replay_cells.Data, cell: Cell, contender: Contender, scale: _Scale
-) -> tuple[tuning.Tuned, Any]:
+) -> tuple[protocols.Tuned, Any]:
   """Tunes one contender in one cell; its final accuracies `[seeds]`."""
   every = [*replay_cells.TUNING_SEEDS, *scale.seeds]
   stream = data.stream(every)
@@ -100,7 +100,7 @@ def run_contender(
   init_fn, apply_fn = models.from_module(Network(), spec['inputs'])
   mark = lambda memory: {**memory, 'from_memory': jnp.ones(BATCH, bool)}
 
-  def make_learner(setting: tuning.Setting) -> training.Learner:
+  def make_learner(setting: protocols.Setting) -> training.Learner:
     chain = optax.chain(
       methods.map_memory(methods.add_memory_gradient(), mark),
       methods.scale_by_schedule_value(setting['rate']),
@@ -110,7 +110,7 @@ def run_contender(
       tx, apply_fn, loss_fn=contender.loss_fn, predict=contender.predict
     )
 
-  trials = continual.Trials(stream, every, init_fn, make_learner)
+  trials = protocols.Trials(stream, every, init_fn, make_learner)
   tuned, found = trials.tune(
     {'rate': scale.rates},
     tuning_seeds=replay_cells.TUNING_SEEDS,
@@ -141,7 +141,7 @@ def run(size: claims.Size, data_dir: str | None) -> claims.Outcome:
     parts[cell.label] = claims.is_below(accuracy['ER'], accuracy['UER'])
     gains.append(_gains(cell.label, accuracy))
     table += [
-      replay_cells.line(cell.label, n, final, tuning.format_setting(tuned))
+      replay_cells.line(cell.label, n, final, protocols.format_setting(tuned))
       for n, (tuned, final) in found.items()
     ] + replay_cells.reference_lines(cell.label, references[key])
   return claims.Outcome(

@@ -19,14 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.papers import (
-  claims,
-  texts,
-  tuning,
-  wsd_family,
-  wsd_forks,
-  wsd_report,
-)
+from experiments.papers import claims, texts, wsd_family, wsd_forks, wsd_report
+from lrcl import protocols
 from lrcl.training import Branches, TrainState
 
 CLAIM = claims.Claim(
@@ -45,13 +39,13 @@ BATCH = 128
 class _Scale(NamedTuple):
   ends: tuple[int, ...]
   seeds: int
-  axes: tuning.Axes
+  axes: protocols.Axes
   max_bytes: int | None = None
 
 
 _AXES = {
-  'peak': tuning.geometric(8.0, 512.0),
-  'end': tuning.geometric(0.000625, 0.16, 0.5),
+  'peak': protocols.geometric(8.0, 512.0),
+  'end': protocols.geometric(0.000625, 0.16, 0.5),
 }
 _SCALES = {
   'smoke': _Scale((20, 40, 80), 2, {'peak': [16.0], 'end': [0.1]}, 20_000),
@@ -159,7 +153,7 @@ _FORKS: dict[str, tuple[str, Callable[..., wsd_forks.Forked]]] = {
 
 
 def _fork(
-  bigrams: Bigrams, found: dict[str, tuning.Tuned], scale: _Scale
+  bigrams: Bigrams, found: dict[str, protocols.Tuned], scale: _Scale
 ) -> tuple[list[dict[str, Any]], float]:
   """Rows of the trees of branches, and their greatest deviation."""
   advance, loss = jax.jit(bigrams.advance), jax.jit(bigrams.loss)

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.papers import claims, tuning
-from lrcl import schedules
+from experiments.papers import claims
+from lrcl import protocols, schedules
 
 DECAY = 0.1
 """The fraction of its run, or of its cycle, that a decay takes."""
@@ -22,7 +22,7 @@ Simulate = Callable[[jax.Array, jax.Array, Sequence[int]], jax.Array]
 """`simulate(rates, key, at) -> losses[len(at)]`: a run of `len(rates)` steps,
 and its loss after `at` steps, increasing; step `n` draws from `key` and `n`."""
 
-Make = Callable[[tuning.Setting, Sequence[int]], list[optax.Schedule]]
+Make = Callable[[protocols.Setting, Sequence[int]], list[optax.Schedule]]
 
 
 class Contender(NamedTuple):
@@ -42,7 +42,9 @@ class Contender(NamedTuple):
   ends: Callable[[Sequence[int]], list[int]] = list
 
 
-def _wsd(setting: tuning.Setting, ends: Sequence[int]) -> list[optax.Schedule]:
+def _wsd(
+  setting: protocols.Setting, ends: Sequence[int]
+) -> list[optax.Schedule]:
   """A constant trunk, and a decay that leaves it for every checkpoint."""
   trunk = optax.constant_schedule(setting['peak'])
   last = setting['peak'] * setting['end']
@@ -72,7 +74,7 @@ def _cycles(decay_fraction: float, decay: str) -> Make:
 
 
 def _cosines(
-  setting: tuning.Setting, ends: Sequence[int]
+  setting: protocols.Setting, ends: Sequence[int]
 ) -> list[optax.Schedule]:
   last = setting['peak'] * setting['end']
   return [
@@ -82,7 +84,7 @@ def _cosines(
 
 
 def _constant(
-  setting: tuning.Setting, ends: Sequence[int]
+  setting: protocols.Setting, ends: Sequence[int]
 ) -> list[optax.Schedule]:
   return [optax.constant_schedule(setting['peak'])] * len(ends)
 
@@ -137,16 +139,16 @@ CONTENDERS = (
 
 def compare(
   simulate: Simulate,
-  axes: tuning.Axes,
+  axes: protocols.Axes,
   ends: Sequence[int],
   *,
   tuning_seeds: Sequence[int],
   seeds: Sequence[int],
   batch_size: int | None = None,
-) -> dict[str, tuning.Tuned]:
+) -> dict[str, protocols.Tuned]:
   """Tunes and measures every contender: losses `[seeds, checkpoints]`."""
   return {
-    contender.name: tuning.tune(
+    contender.name: protocols.tune(
       measure(contender, ends, simulate),
       axes if contender.make is not _constant else {**axes, 'end': [1.0]},
       tuning_seeds=tuning_seeds,
@@ -159,11 +161,11 @@ def compare(
 
 def measure(
   contender: Contender, ends: Sequence[int], simulate: Simulate
-) -> tuning.Measure:
+) -> protocols.Measure:
   """Losses at the checkpoints of a contender, given a setting and a key."""
   own = contender.ends(ends)
 
-  def losses(setting: tuning.Setting, key: jax.Array) -> jax.Array:
+  def losses(setting: protocols.Setting, key: jax.Array) -> jax.Array:
     made = contender.make(setting, own)
     if all(schedule is made[0] for schedule in made):
       return simulate(_rates(made[0], own[-1]), key, own)
@@ -179,7 +181,7 @@ def _rates(schedule: optax.Schedule, steps: int) -> jax.Array:
   return jnp.broadcast_to(rates, (steps,))
 
 
-def holds(found: Mapping[str, tuning.Tuned]) -> dict[str, bool]:
+def holds(found: Mapping[str, protocols.Tuned]) -> dict[str, bool]:
   """What holds, by the mean over checkpoints, seed by seed."""
   mean = {name: tuned.losses.mean(1) for name, tuned in found.items()}
   wsd = mean['WSD, equal steps']

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from experiments.papers import tuning, wsd_family
-from lrcl import schedules
+from experiments.papers import wsd_family
+from lrcl import protocols, schedules
 from lrcl.training import Branches, TrainState
 
 Advance = Callable[[TrainState, jax.Array, int], TrainState]
@@ -45,7 +45,7 @@ class _Runner:
     return state
 
   def decay(
-    self, source: str, end: int, steps: int, setting: tuning.Setting
+    self, source: str, end: int, steps: int, setting: protocols.Setting
   ) -> TrainState:
     """Forks `source` at its newest step, `end - steps`, and decays to `end`."""
     name, start = f'decay-{end}', end - steps
@@ -58,7 +58,7 @@ def fork_wsd(
   branches: Branches,
   advance: Advance,
   state: TrainState,
-  setting: tuning.Setting,
+  setting: protocols.Setting,
   ends: Sequence[int],
 ) -> Forked:
   """One trunk at the peak, and a decay branch that leaves it for every end.
@@ -83,7 +83,7 @@ def fork_wsd_s(
   branches: Branches,
   advance: Advance,
   state: TrainState,
-  setting: tuning.Setting,
+  setting: protocols.Setting,
   ends: Sequence[int],
 ) -> Forked:
   """A chain of branches: each decay leaves a stretch, and the next goes on.
@@ -103,12 +103,14 @@ def fork_wsd_s(
   return Forked(found, runner.steps)
 
 
-def _trunk(setting: tuning.Setting) -> dict[str, Any]:
+def _trunk(setting: protocols.Setting) -> dict[str, Any]:
   kwargs = {'value': float(setting['peak'])}
   return {'name': 'constant_schedule', 'kwargs': kwargs}
 
 
-def _decay(setting: tuning.Setting, start: int, steps: int) -> dict[str, Any]:
+def _decay(
+  setting: protocols.Setting, start: int, steps: int
+) -> dict[str, Any]:
   return {
     'name': 'decay_branch',
     'kwargs': {

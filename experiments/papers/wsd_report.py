@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from experiments.papers import claims, tuning, wsd_family
+from experiments.papers import claims, wsd_family
+from lrcl import protocols
 
 
-def differences(found: Mapping[str, tuning.Tuned], digits: int) -> str:
+def differences(found: Mapping[str, protocols.Tuned], digits: int) -> str:
   """The others minus WSD-S, means over the checkpoints, in words."""
   ours = found['WSD-S'].losses.mean(1)
   parts = [
@@ -20,7 +21,7 @@ def differences(found: Mapping[str, tuning.Tuned], digits: int) -> str:
 
 
 def describe(
-  axes: tuning.Axes,
+  axes: protocols.Axes,
   ends: Sequence[int],
   tuning_seeds: Sequence[int],
   seeds: Sequence[int],
@@ -40,13 +41,13 @@ def describe(
 
 
 def rows(
-  found: Mapping[str, tuning.Tuned], ends: Sequence[int], digits: int = 3
+  found: Mapping[str, protocols.Tuned], ends: Sequence[int], digits: int = 3
 ) -> list[dict[str, Any]]:
   """The table: steps, losses at the checkpoints, and the tuned setting."""
   rows = []
   for contender in wsd_family.CONTENDERS:
     tuned = found[contender.name]
-    about, steps = tuning.format_setting(tuned), contender.steps(ends)
+    about, steps = protocols.format_setting(tuned), contender.steps(ends)
     rows.append(row(contender.name, steps, tuned.losses, ends, about, digits))
   return rows
 

@@ -16,7 +16,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from experiments.papers import claims, tuning, wsd_family, wsd_report
+from experiments.papers import claims, wsd_family, wsd_report
+from lrcl import protocols
 
 CLAIM = claims.Claim(
   name='wsd_river_valley',
@@ -46,8 +47,8 @@ _SCALES = {
 }
 _TUNING_SEEDS = range(100, 103)
 _AXES = {
-  'peak': tuning.geometric(0.04, 2.56, 2),
-  'end': tuning.geometric(0.00078125, 0.2),
+  'peak': protocols.geometric(0.04, 2.56, 2),
+  'end': protocols.geometric(0.00078125, 0.2),
 }
 
 

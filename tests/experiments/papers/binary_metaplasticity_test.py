@@ -2,8 +2,8 @@ import jax
 import numpy as np
 
 from experiments.papers import binary_metaplasticity as claim
-from experiments.papers import images, sequences, tuning
-from lrcl import metrics
+from experiments.papers import images, sequences
+from lrcl import metrics, protocols
 
 SEEDS = (3, 5)
 
@@ -29,7 +29,10 @@ def test_a_strong_divergence_keeps_fields_where_they_are():
 
 
 def test_verdicts_follow_from_the_seeds():
-  tuned, noise = tuning.Tuned({}, (), np.zeros(3)), np.array([0, 0.01, -0.01])
+  tuned, noise = (
+    protocols.Tuned({}, (), np.zeros(3)),
+    np.array([0, 0.01, -0.01]),
+  )
   run = lambda forgetting, learning: claim.Run(
     tuned, noise, forgetting + noise, learning + noise
   )

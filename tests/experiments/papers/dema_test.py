@@ -2,8 +2,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.papers import continual, dema, images, sequences, tuning
-from lrcl import methods
+from experiments.papers import dema, images, sequences
+from lrcl import methods, protocols
 
 SEEDS = (3, 5)
 OPTIONS = {'steps_per_task': 40, 'num_tasks': 5, 'batch_size': 16}
@@ -18,7 +18,7 @@ def optax_promotes():
 
 def found_by(stream, make_learners, rate):
   init_fn, apply_fn = sequences.make_mlp(stream, (32, 16))
-  trials = continual.Trials(stream, SEEDS, init_fn, make_learners(apply_fn))
+  trials = protocols.Trials(stream, SEEDS, init_fn, make_learners(apply_fn))
   return trials.sweep({'rate': np.array([rate])}, SEEDS).pick(0)
 
 
@@ -33,7 +33,10 @@ def test_an_average_of_one_point_is_no_average():
 
 
 def test_verdicts_follow_from_the_seeds():
-  tuned, noise = tuning.Tuned({}, (), np.zeros(3)), np.array([0, 0.01, -0.01])
+  tuned, noise = (
+    protocols.Tuned({}, (), np.zeros(3)),
+    np.array([0, 0.01, -0.01]),
+  )
   run = lambda forgetting, learning: dema.Run(
     tuned, noise, forgetting + noise, learning + noise, noise
   )

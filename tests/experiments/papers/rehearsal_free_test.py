@@ -6,13 +6,13 @@ import numpy as np
 
 from experiments.papers import (
   backbone,
-  continual,
   images,
   rehearsal_free,
   rehearsal_free_runs,
   sequences,
 )
 from experiments.papers.rehearsal_free_runs import CONTENDERS
+from lrcl import protocols
 
 SEEDS = (0, 1)
 
@@ -53,7 +53,7 @@ def _run(name, strength):
   )
   module = rehearsal_free_runs.Perceptron((12,), 10)
   method = rehearsal_free_runs.make_method(CONTENDERS[name], module, stream)
-  trials = continual.Trials(
+  trials = protocols.Trials(
     stream, SEEDS, *method, read=lambda state: state.params
   )
   settings = {'rate': np.array([0.2]), 'strength': np.array([strength])}
@@ -90,7 +90,7 @@ def test_the_fisher_knows_the_classes_of_the_task():
 def _found(final):
   accuracy = np.asarray(final, np.float64)[:, None, None, None]
   accuracy = np.broadcast_to(accuracy, (len(final), 2, 1, 2))
-  found = continual.Found(accuracy, np.zeros(len(final)), ())
+  found = protocols.Found(accuracy, np.zeros(len(final)), ())
   return None, found
 
 

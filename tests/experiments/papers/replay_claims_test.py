@@ -12,9 +12,9 @@ from experiments.papers import (
   refresh_runs,
   replay_cells,
   sequences,
-  tuning,
   uer,
 )
+from lrcl import protocols
 
 
 def make_data(steps_per_task=10):
@@ -60,7 +60,7 @@ def test_work_is_counted_in_units_of_replay():
 
 def tuned(accuracy):
   accuracy = np.asarray(accuracy)
-  return tuning.Tuned({'rate': 0.1}, (), 1 - accuracy)
+  return protocols.Tuned({'rate': 0.1}, (), 1 - accuracy)
 
 
 NOISE = np.array([0.0, 0.01, -0.01, 0.005])

@@ -2,14 +2,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.papers import (
-  continual,
-  images,
-  sequences,
-  sparse_densities,
-  tuning,
-)
-from lrcl import metrics
+from experiments.papers import images, sequences, sparse_densities
+from lrcl import metrics, protocols
 
 SEEDS = (3, 5)
 OPTIONS = {'steps_per_task': 40, 'num_tasks': 5, 'batch_size': 16}
@@ -24,7 +18,7 @@ def optax_promotes():
 
 def found_by(stream, make_learners, rate):
   init_fn, apply_fn = sequences.make_mlp(stream, (32, 16))
-  trials = continual.Trials(stream, SEEDS, init_fn, make_learners(apply_fn))
+  trials = protocols.Trials(stream, SEEDS, init_fn, make_learners(apply_fn))
   return trials.sweep({'rate': np.array([rate])}, SEEDS).pick(0)
 
 
@@ -44,7 +38,10 @@ def test_sparse_networks_forget_nothing_and_dense_ones_do():
 
 
 def test_verdicts_follow_from_the_seeds():
-  tuned, noise = tuning.Tuned({}, (), np.zeros(3)), np.array([0, 0.01, -0.01])
+  tuned, noise = (
+    protocols.Tuned({}, (), np.zeros(3)),
+    np.array([0, 0.01, -0.01]),
+  )
   better = lambda cell: (cell.density == 0.2) == (cell.init == 'erk')
   cells = {
     cell: sparse_densities.Run(tuned, 0.5 + 0.2 * better(cell) + noise, noise)

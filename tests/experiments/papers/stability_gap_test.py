@@ -2,8 +2,9 @@ import functools
 
 import numpy as np
 
-from experiments.papers import continual, stability_gap
+from experiments.papers import stability_gap
 from experiments.papers import stability_gap_runs as runs
+from lrcl import protocols
 
 
 def test_the_schedules_differ_at_the_start_of_a_task():
@@ -24,7 +25,7 @@ def test_the_schedules_differ_at_the_start_of_a_task():
 
 def test_the_late_dip_is_what_a_loop_finds():
   accuracy = np.random.default_rng(0).random((2, 3, 6, 3))
-  found = continual.Found(accuracy, np.zeros((2, 3, 6)), ())
+  found = protocols.Found(accuracy, np.zeros((2, 3, 6)), ())
   wanted = []
   for seed in range(2):
     dips = []

@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.papers import tuning, wsd_family
+from experiments.papers import wsd_family
+from lrcl import protocols
 
 _ENDS = [20, 40, 80]
 _SETTING = {'peak': 0.5, 'end': 0.1}
@@ -83,7 +84,7 @@ def test_what_holds_follows_from_the_losses(losses, parts):
   names = ('WSD-S', 'WSD, equal steps', 'cyclic cosine', 'constant')
   noise = np.random.default_rng(0).normal(0, 0.01, (5, 3))
   found = {
-    name: tuning.Tuned({}, (), loss + noise)
+    name: protocols.Tuned({}, (), loss + noise)
     for name, loss in zip(names, losses, strict=True)
   }
   assert list(wsd_family.holds(found).values()) == parts

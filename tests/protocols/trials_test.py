@@ -7,8 +7,8 @@ import numpy as np
 import optax
 import pytest
 
-from experiments.papers import continual, images, sequences, tuning
-from lrcl import methods, training
+from experiments.papers import images, sequences
+from lrcl import methods, protocols, training
 
 SEEDS = (3, 5)
 OPTIONS: Any = {'steps_per_task': 6, 'num_tasks': 2, 'batch_size': 8}
@@ -44,7 +44,7 @@ def _make(stream):
 
 
 def _trials(stream, **options):
-  return continual.Trials(stream, SEEDS, *_make(stream), **options)
+  return protocols.Trials(stream, SEEDS, *_make(stream), **options)
 
 
 def _single(stack):
@@ -107,7 +107,7 @@ def test_runs_in_company_are_runs_alone():
 
 def test_the_views_of_what_was_found_agree():
   accuracy = np.random.default_rng(0).random((2, 3, 4, 5, 6))
-  found = continual.Found(accuracy, np.zeros((2, 3, 4, 5)), ())
+  found = protocols.Found(accuracy, np.zeros((2, 3, 4, 5)), ())
   assert found.matrix.shape == (2, 3, 4, 6)
   np.testing.assert_array_equal(
     found.series[..., 9, :], found.matrix[..., 1, :]
@@ -126,7 +126,9 @@ def test_the_better_rate_is_chosen_and_run_on_other_seeds():
   assert tuned.setting['rate'] == 0.3
   assert tuned.edges == ()
   np.testing.assert_allclose(tuned.losses, 1 - found.final)
-  again = trials.sweep(tuning.grid({'rate': [0.3], 'strength': [1]}), SEEDS[1:])
+  again = trials.sweep(
+    protocols.grid({'rate': [0.3], 'strength': [1]}), SEEDS[1:]
+  )
   np.testing.assert_array_equal(again.accuracy[0], found.accuracy)
   with pytest.raises(ValueError, match='no seed in common'):
     trials.tune(axes, tuning_seeds=SEEDS, seeds=SEEDS[:1])
@@ -139,4 +141,4 @@ def test_what_does_not_go_together_is_refused():
   with pytest.raises(ValueError, match='phases is 3; it must divide the 12'):
     _trials(stream, phases=3)
   with pytest.raises(ValueError, match='1 seeds and a stack of 2 streams'):
-    continual.Trials(stream, SEEDS[:1], *_make(stream))
+    protocols.Trials(stream, SEEDS[:1], *_make(stream))

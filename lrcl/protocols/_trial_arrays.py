@@ -1,4 +1,4 @@
-"""A stream as the arrays that the programs of `continual` read."""
+"""A stream as the arrays that `Trials` reads."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple

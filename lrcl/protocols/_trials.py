@@ -26,11 +26,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.papers import continual_arrays as arrays
-from experiments.papers import tuning
 from lrcl import streams, training
+from lrcl.protocols import _settings as settings_lib
+from lrcl.protocols import _trial_arrays as arrays
 
-MakeLearner = Callable[[tuning.Setting], training.Learner]
+MakeLearner = Callable[[settings_lib.Setting], training.Learner]
 """`make_learner(setting)`, of traced float32 scalars by name."""
 
 Read = Callable[[training.TrainState], Any]
@@ -140,7 +140,7 @@ class Trials:
     """Runs every setting with every seed.
 
     Args:
-      settings: arrays of one length by name, such as `tuning.grid` makes.
+      settings: arrays of one length by name, such as `grid` makes.
       seeds: some of the seeds of the constructor.
     """
     count = len(next(iter(settings.values())))
@@ -159,11 +159,11 @@ class Trials:
 
   def tune(
     self,
-    axes: tuning.Axes,
+    axes: settings_lib.Axes,
     *,
     tuning_seeds: Sequence[int],
     seeds: Sequence[int],
-  ) -> tuple[tuning.Tuned, Found]:
+  ) -> tuple[settings_lib.Tuned, Found]:
     """Chooses the setting of the best final accuracy, and runs it.
 
     Args:
@@ -184,15 +184,19 @@ class Trials:
         f'{list(seeds)}; they must have no seed in common.'
       )
     setting, edges = self.choose(axes, tuning_seeds)
-    alone = tuning.grid({name: [value] for name, value in setting.items()})
+    alone = settings_lib.grid(
+      {name: [value] for name, value in setting.items()}
+    )
     found = self.sweep(alone, seeds).pick(0)
-    return tuning.Tuned(setting, edges, _errors(found)), found
+    return settings_lib.Tuned(setting, edges, _errors(found)), found
 
   def choose(
-    self, axes: tuning.Axes, seeds: Sequence[int]
+    self, axes: settings_lib.Axes, seeds: Sequence[int]
   ) -> tuple[dict[str, float], tuple[str, ...]]:
-    """The setting of the best final accuracy; see `tuning.choose`."""
-    return tuning.choose(axes, _errors(self.sweep(tuning.grid(axes), seeds)))
+    """The setting of the best final accuracy; see `choose`."""
+    return settings_lib.choose(
+      axes, _errors(self.sweep(settings_lib.grid(axes), seeds))
+    )
 
   def _run_some(self, settings: Mapping[str, np.ndarray], rows: list) -> Found:
     """Runs `(setting, seed)` pairs by one call of the program."""
