@@ -227,7 +227,8 @@ def train(
     return protocols.Trials(stream, seeds, init_fn, make_learner, phases=TASKS)
 
   axes = {'rate': rates}
-  setting, edges = trials(choice, tuning_seeds).choose(axes, tuning_seeds)
+  found = trials(choice, tuning_seeds).search(axes, tuning_seeds)
+  setting, edges = found.setting, found.edges
   alone = protocols.grid({key: [value] for key, value in setting.items()})
   found = trials(images, seeds).sweep(alone, seeds).pick(0)
   words = protocols.format_setting(protocols.Tuned(setting, edges, found.final))

@@ -133,7 +133,7 @@ def measure(
   gaps = {}
   for which, name in enumerate(made):
     axes = {'rate': scale.rates, 'strength': strengths, 'which': [which]}
-    setting, edges = quick.choose(axes, scale.tuning_seeds)
+    setting, edges, *_ = quick.search(axes, scale.tuning_seeds)
     strengths = [setting['strength']]
     words = _words(setting, edges)
     gaps[name] = _follow(close, setting, words, scale)

@@ -76,10 +76,10 @@ def insert(
   """
   capacity = classes.labels.size
   here = jnp.arange(capacity) == slot
-  replaces = jnp.any(here & in_use(classes))
+  replaces = slot < jnp.minimum(classes.stored, capacity)
   old = classes.labels[jnp.minimum(slot, capacity - 1)]
   left = replaces & of_class(classes, old)
-  grows = jnp.any(here) & ~replaces
+  grows = (slot < capacity) & ~replaces
   new = Classes(
     labels=jnp.where(here, label, classes.labels),
     stored=classes.stored + grows.astype(jnp.int32),

@@ -162,9 +162,12 @@ def _offer_row(book: _Book, row: Any) -> tuple[_Book, jax.Array]:
   classes, same = _class_counts.insert(classes, slot, label)
   here = jnp.arange(capacity) == slot
   others = _class_counts.in_use(classes) & ~here
-  own = others & same
-  like = jnp.where(jnp.any(own), own, others).astype(jnp.float32)
-  start = jnp.sum(like * importance) / jnp.maximum(jnp.sum(like), 1.0)
+  # The books have the counts: a sum less for each row.
+  alike = classes.count[jnp.minimum(slot, capacity - 1)] - 1
+  like = others & (same | (alike == 0))
+  number = jnp.where(alike == 0, classes.stored - 1, alike)
+  total = jnp.sum(jnp.where(like, importance, 0.0))
+  start = total / jnp.maximum(number, 1).astype(jnp.float32)
   return (classes, jnp.where(here, start, importance)), slot
 
 

@@ -1,8 +1,17 @@
 """Tuning kept apart from reporting, and contenders side by side."""
 
+from lrcl.protocols._contenders import Contender as Contender
+from lrcl.protocols._contenders import Contenders as Contenders
+from lrcl.protocols._contenders import Make as Make
+from lrcl.protocols._contenders import MakeStream as MakeStream
+from lrcl.protocols._contenders import Scenario as Scenario
 from lrcl.protocols._halves import Half as Half
 from lrcl.protocols._halves import Halves as Halves
 from lrcl.protocols._halves import halve_classes as halve_classes
+from lrcl.protocols._report import Report as Report
+from lrcl.protocols._search import MeasureAll as MeasureAll
+from lrcl.protocols._search import Searched as Searched
+from lrcl.protocols._search import search as search
 from lrcl.protocols._settings import Axes as Axes
 from lrcl.protocols._settings import Measure as Measure
 from lrcl.protocols._settings import Setting as Setting
@@ -23,3 +32,7 @@ from lrcl.protocols._trials import Found as Found
 from lrcl.protocols._trials import MakeLearner as MakeLearner
 from lrcl.protocols._trials import Read as Read
 from lrcl.protocols._trials import Trials as Trials
+from lrcl.protocols._two_phase import Tuning as Tuning
+from lrcl.protocols._two_phase import report_contenders as report_contenders
+from lrcl.protocols._two_phase import tune_contenders as tune_contenders
+from lrcl.protocols._two_phase import tune_then_report as tune_then_report

@@ -18,11 +18,14 @@ class Half:
     train: `inputs` and `labels`, as scenarios take them.
     test: as `train`.
     classes: what the labels 0, 1, ... were before, in order.
+    data: a name of the data set; classes of one number in two data sets are
+      not the same class.
   """
 
   train: Arrays
   test: Arrays
   classes: tuple[int, ...]
+  data: str = ''
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,7 +42,7 @@ class Halves:
 
   def __post_init__(self):
     both = set(self.tuning.classes) & set(self.reporting.classes)
-    if both:
+    if both and self.tuning.data == self.reporting.data:
       raise ValueError(
         f'Halves: classes {sorted(both)} are in both parts; a setting that was '
         'tuned on a class cannot be reported on it.'

@@ -134,12 +134,23 @@ def choose(
     raise FloatingPointError('choose: no setting has finite losses only.')
   best = int(np.argmin(np.where(np.isfinite(mean), mean, np.inf)))
   places = np.unravel_index(best, [len(values) for values in axes.values()])
-  setting, edges = {}, []
-  for (name, values), place in zip(axes.items(), places, strict=True):
-    setting[name] = float(values[int(place)])
-    if len(values) > 1 and place in (0, len(values) - 1):
-      edges.append(name)
-  return setting, tuple(edges)
+  return setting_at(axes, places), edges_at(axes, places)
+
+
+def setting_at(axes: Axes, places: Sequence[Any]) -> dict[str, float]:
+  """The setting at a place of each axis."""
+  items = zip(axes.items(), places, strict=True)
+  return {name: float(values[int(place)]) for (name, values), place in items}
+
+
+def edges_at(axes: Axes, places: Sequence[Any]) -> tuple[str, ...]:
+  """The axes that a place is at an end of; one value alone has no ends."""
+  items = zip(axes.items(), places, strict=True)
+  return tuple(
+    name
+    for (name, values), place in items
+    if len(values) > 1 and place in (0, len(values) - 1)
+  )
 
 
 def geometric(low: float, high: float, per_octave: float = 1) -> list[float]:

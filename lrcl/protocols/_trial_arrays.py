@@ -1,6 +1,6 @@
 """A stream as the arrays that `Trials` reads."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +20,7 @@ class Own(NamedTuple):
     indices: rows to train on, `[phases, evaluations, steps, batch]`.
     weights: of these rows.
     tables: of the stream.
+    test_tables: of its test sets.
     test_indices: rows of all test sets, `[tasks, rows]`.
     test_weights: of these rows.
     back_indices: rows of the task that each phase ends in, `[phases, batches,
@@ -31,6 +32,7 @@ class Own(NamedTuple):
   indices: Any
   weights: Any
   tables: Any
+  test_tables: Any
   test_indices: Any
   test_weights: Any
   back_indices: Any
@@ -68,6 +70,16 @@ def phase_ends(stream: streams.Stream, phases: int | None) -> list[int]:
   return ends
 
 
+def check_alike(first: streams.Stream, second: streams.Stream) -> None:
+  """Refuses a second stream that the program of the first one cannot read."""
+  for name, read in _ALIKE.items():
+    if read(first) != read(second):
+      raise ValueError(
+        f'Trials.on: the streams differ in {name}; they may differ in their '
+        'rows, tables and data only.'
+      )
+
+
 def rows_of(stream: streams.Stream) -> Any:
   """Rows to train and to test on, on the device once."""
   sets = stream.evaluation
@@ -95,6 +107,7 @@ def own_arrays(stream: streams.Stream, ends: Sequence[int], every: int) -> Own:
     cut(first(chunk.indices)),
     cut(first(chunk.weights)),
     stream.tables,
+    sets.tables,
     sets.indices,
     sets.weights,
     look(0),
@@ -109,5 +122,16 @@ def test_batch(
   sets = stream.evaluation
   assert sets is not None
   tasks = jnp.arange(sets.num_tasks, dtype=jnp.int32)
-  make = lambda *x: batch_of(sets, data, own.tables, *x)
+  make = lambda *x: batch_of(sets, data, own.test_tables, *x)
   return jax.vmap(make)(tasks, own.test_indices, own.test_weights)
+
+
+_ALIKE: Mapping[str, Callable[[streams.Stream], Any]] = {
+  'seeds': lambda stream: stream.replicas,
+  'batch size': lambda stream: stream.plan.batch_size,
+  'steps or boundaries': lambda stream: stream.plan.timetable,
+  'what prepares a batch': lambda stream: stream.prepare,
+  'what prepares the test sets': lambda stream: (
+    stream.evaluation and stream.evaluation.prepare
+  ),
+}

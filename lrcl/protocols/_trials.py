@@ -19,6 +19,7 @@ checkpoints and stops between chunks.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+import copy
 import functools
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lrcl import streams, training
+from lrcl.protocols import _search as search
 from lrcl.protocols import _settings as settings_lib
 from lrcl.protocols import _trial_arrays as arrays
 
@@ -72,6 +74,12 @@ class Found(NamedTuple):
     """Mean accuracy over all tasks at the end `[...]`."""
     return self.accuracy[..., -1, -1, :].mean(-1)
 
+  @property
+  def errors(self) -> np.ndarray:
+    """1 - `final`, in float64, and NaN where a run was lost on the way."""
+    lost = ~np.isfinite(self.loss).all((-2, -1))
+    return np.where(lost, np.nan, 1.0 - self.final.astype(np.float64))
+
   def pick(self, index: Any) -> 'Found':
     """The runs at an index of the leading axes."""
     return jax.tree.map(lambda x: x[index], self)
@@ -114,6 +122,7 @@ class Trials:
   ):
     ends = arrays.phase_ends(stream, phases)
     every = evaluate_every or ends[0]
+    self._ends, self._every = ends, every
     if ends[0] % every:
       raise ValueError(
         f'Trials: evaluate_every is {every}; it must divide the {ends[0]} '
@@ -133,6 +142,24 @@ class Trials:
     self._ends_task = np.array([end in starts for end in ends])
     run = jax.vmap(self._run, (0, 0, None, 0)) if company > 1 else self._run
     self._compiled = jax.jit(run)
+
+  def on(self, stream: streams.Stream) -> 'Trials':
+    """The same program on another stack of streams.
+
+    It is compiled anew only if the sizes of tasks or test sets differ.
+
+    Args:
+      stream: a stack for the same seeds, with the same boundaries. Which rows
+        come when, tables and data may differ.
+
+    Raises:
+      ValueError: naming what else differs.
+    """
+    arrays.check_alike(self._stream, stream)
+    other = copy.copy(self)
+    other._stream, other._data = stream, arrays.rows_of(stream)
+    other._own = arrays.own_arrays(stream, self._ends, self._every)
+    return other
 
   def sweep(
     self, settings: Mapping[str, np.ndarray], seeds: Sequence[int]
@@ -163,6 +190,7 @@ class Trials:
     *,
     tuning_seeds: Sequence[int],
     seeds: Sequence[int],
+    budget: int | None = None,
   ) -> tuple[settings_lib.Tuned, Found]:
     """Chooses the setting of the best final accuracy, and runs it.
 
@@ -170,6 +198,7 @@ class Trials:
       axes: the grid.
       tuning_seeds: seeds on which to choose.
       seeds: seeds to report; none of them is a tuning seed.
+      budget: settings to try, see `lrcl.protocols.search`; None: all.
 
     Returns:
       The setting, with errors (1 - accuracy) as losses, and the runs that are
@@ -183,20 +212,31 @@ class Trials:
         f'Trials.tune: tuning_seeds is {list(tuning_seeds)} and seeds '
         f'{list(seeds)}; they must have no seed in common.'
       )
-    setting, edges = self.choose(axes, tuning_seeds)
-    alone = settings_lib.grid(
-      {name: [value] for name, value in setting.items()}
-    )
-    found = self.sweep(alone, seeds).pick(0)
-    return settings_lib.Tuned(setting, edges, _errors(found)), found
+    best = self.search(axes, tuning_seeds, budget=budget)
+    alone = {name: [value] for name, value in best.setting.items()}
+    found = self.sweep(settings_lib.grid(alone), seeds).pick(0)
+    tuned = settings_lib.Tuned(best.setting, best.edges, found.errors)
+    return tuned, found
 
-  def choose(
-    self, axes: settings_lib.Axes, seeds: Sequence[int]
-  ) -> tuple[dict[str, float], tuple[str, ...]]:
-    """The setting of the best final accuracy; see `choose`."""
-    return settings_lib.choose(
-      axes, _errors(self.sweep(settings_lib.grid(axes), seeds))
-    )
+  def search(
+    self,
+    axes: settings_lib.Axes,
+    seeds: Sequence[int],
+    *,
+    budget: int | None = None,
+  ) -> search.Searched:
+    """Searches for the best final accuracy; see `lrcl.protocols.search`."""
+    measure_all = lambda settings: self.sweep(settings, seeds).errors
+    return search.search(measure_all, axes, budget=budget)
+
+  def step_cost(self, setting: settings_lib.Setting) -> dict[str, float]:
+    """What a step costs under a setting, see `lrcl.training.step_cost`."""
+    learner = self._make_learner(setting)
+    tx: Any = learner.tx
+    make = lambda key: training.create_state(self._init_fn, tx, key)
+    keys = jax.eval_shape(lambda: jax.vmap(jax.random.key)(jnp.arange(1)))
+    state = jax.eval_shape(jax.vmap(make), keys)
+    return training.step_cost(learner, state, self._stream)
 
   def _run_some(self, settings: Mapping[str, np.ndarray], rows: list) -> Found:
     """Runs `(setting, seed)` pairs by one call of the program."""
@@ -277,9 +317,3 @@ def _make_test(
     return each(tasks, batch, weights)
 
   return test
-
-
-def _errors(found: Found) -> np.ndarray:
-  """1 - final accuracy, and NaN where a run was lost on the way."""
-  lost = ~np.isfinite(found.loss).all((-2, -1))
-  return np.where(lost, np.nan, 1.0 - found.final.astype(np.float64))

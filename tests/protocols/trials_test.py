@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from experiments.papers import images, sequences
-from lrcl import methods, protocols, training
+from lrcl import methods, protocols, streams, training
 
 SEEDS = (3, 5)
 OPTIONS: Any = {'steps_per_task': 6, 'num_tasks': 2, 'batch_size': 8}
@@ -93,6 +93,27 @@ def test_a_run_is_what_the_loop_makes_of_the_same_stream(make_stream):
   np.testing.assert_allclose(found.series[1, 1], wanted, atol=1e-6)
 
 
+def test_test_sets_have_tables_of_their_own():
+  """One for each of three levels of labels, and not one for each task."""
+  made = [
+    streams.hierarchical(
+      _images().train,
+      parents=[[0] * 4 + [1] * 6, [0] * 2 + [1] * 2 + [2] * 6],
+      batch_size=8,
+      steps_per_task=6,
+      seed=seed,
+      test=_images().test,
+    )
+    for seed in SEEDS
+  ]
+  stack = streams.replicate(made)
+  found = _trials(stack, evaluate_every=3).sweep(SETTINGS, SEEDS)
+  assert found.accuracy.shape == (2, 2, 6, 2, 3)
+  setting = {name: float(column[1]) for name, column in SETTINGS.items()}
+  wanted = _by_the_loop(made[1], SEEDS[1], setting)
+  np.testing.assert_allclose(found.series[1, 1], wanted, atol=1e-6)
+
+
 def test_runs_in_company_are_runs_alone():
   stream = sequences.split_stream(_images(), SEEDS, **OPTIONS)
   read = lambda state: state.params['head']['bias']
@@ -132,6 +153,29 @@ def test_the_better_rate_is_chosen_and_run_on_other_seeds():
   np.testing.assert_array_equal(again.accuracy[0], found.accuracy)
   with pytest.raises(ValueError, match='no seed in common'):
     trials.tune(axes, tuning_seeds=SEEDS, seeds=SEEDS[:1])
+
+
+def test_another_stream_takes_the_same_program():
+  first, second = (
+    sequences.permuted_stream(_images(), orders, **OPTIONS)
+    for orders in (SEEDS, (7, 9))
+  )
+  trials = _trials(first)
+  before = trials.sweep(SETTINGS, SEEDS)
+  found = trials.on(second).sweep(SETTINGS, SEEDS)
+  assert trials._compiled._cache_size() == 1
+  wanted = _trials(second).sweep(SETTINGS, SEEDS)
+  np.testing.assert_array_equal(found.accuracy, wanted.accuracy)
+  np.testing.assert_array_equal(found.loss, wanted.loss)
+  again = trials.sweep(SETTINGS, SEEDS)
+  np.testing.assert_array_equal(before.loss, again.loss)
+  with pytest.raises(ValueError, match='differ in batch size'):
+    trials.on(sequences.permuted_stream(_images(), SEEDS, steps_per_task=6))
+  with pytest.raises(ValueError, match='differ in steps or boundaries'):
+    longer = OPTIONS | {'steps_per_task': 7}
+    trials.on(sequences.permuted_stream(_images(), SEEDS, **longer))
+  with pytest.raises(ValueError, match='differ in what prepares a batch'):
+    trials.on(sequences.split_stream(_images(), SEEDS, **OPTIONS))
 
 
 def test_what_does_not_go_together_is_refused():
