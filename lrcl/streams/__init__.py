@@ -23,10 +23,12 @@ from lrcl.streams._curriculum_plan import (
   cyclical_curriculum as cyclical_curriculum,
 )
 from lrcl.streams._curriculum_plan import cyclical_sizes as cyclical_sizes
+from lrcl.streams._dated_text import dated_text as dated_text
 from lrcl.streams._few_shot import add_noise as add_noise
 from lrcl.streams._few_shot import few_shot as few_shot
 from lrcl.streams._few_shot import instance_test as instance_test
 from lrcl.streams._few_shot import occlude as occlude
+from lrcl.streams._hidden_tasks import hide_tasks as hide_tasks
 from lrcl.streams._hierarchy import LabelTree as LabelTree
 from lrcl.streams._hierarchy import hierarchical as hierarchical
 from lrcl.streams._hierarchy import label_tree as label_tree
@@ -40,6 +42,8 @@ from lrcl.streams._mixture_weights import ScheduledWeights as ScheduledWeights
 from lrcl.streams._mixtures import mixture as mixture
 from lrcl.streams._mixtures import reoccurring as reoccurring
 from lrcl.streams._partition import dirichlet_partition as dirichlet_partition
+from lrcl.streams._periods import Period as Period
+from lrcl.streams._periods import date_periods as date_periods
 from lrcl.streams._permutation import permute_indices as permute_indices
 from lrcl.streams._phase_plan import PhasePlan as PhasePlan
 from lrcl.streams._phase_samplers import CyclePools as CyclePools
@@ -49,6 +53,7 @@ from lrcl.streams._plan import Phase as Phase
 from lrcl.streams._plan import Plan as Plan
 from lrcl.streams._plan import PlanChunk as PlanChunk
 from lrcl.streams._plan import make_plan as make_plan
+from lrcl.streams._pool_sources import pool_sources as pool_sources
 from lrcl.streams._repeats import RepeatedPlan as RepeatedPlan
 from lrcl.streams._repeats import repeat_views as repeat_views
 from lrcl.streams._replicate import replicate as replicate
@@ -68,3 +73,10 @@ from lrcl.streams._stream import Stream as Stream
 from lrcl.streams._stream import make_batch as make_batch
 from lrcl.streams._stream_plan import StreamPlan as StreamPlan
 from lrcl.streams._tfds import from_tfds as from_tfds
+from lrcl.streams._tokenizers import ByteTokenizer as ByteTokenizer
+from lrcl.streams._tokenizers import PairTokenizer as PairTokenizer
+from lrcl.streams._tokenizers import Tokenizer as Tokenizer
+from lrcl.streams._tokenizers import byte_tokenizer as byte_tokenizer
+from lrcl.streams._tokenizers import load_tokenizer as load_tokenizer
+from lrcl.streams._tokenizers import train_tokenizer as train_tokenizer
+from lrcl.streams._windows import token_windows as token_windows
