@@ -18,6 +18,8 @@ batch, with a pass forward as a third of one:
 
 * `retrieve_interfered` scores as many candidates as the batch has by two passes
   forward, and replays half of them: 1 + 2/3 + 1/2;
+* `relabel_memory` with two levels takes half as many rows: a pass forward over
+  them, and a gradient over each under both of its labels: 1 + 1/6 + 1;
 * `gss` takes the gradient of each row of the batch, by way of the whole batch,
   of the batch, of ten batches of the memory, and of what is replayed: with B
   rows 1 + B + 1 + 10 + 1. It is measured in the setting `online`, where B is
@@ -98,6 +100,15 @@ def retrieve(stream):
   inner = optax.chain(methods.add_memory_gradient(), rate())
   size = SETTING.batch_size // 2
   return remember(stream, methods.retrieve_interfered(inner, size))
+
+
+def relabel(stream):
+  """Replay of half as many rows, each under both of its labels."""
+  inner = optax.chain(methods.add_memory_gradient(), rate())
+  parents = (-1, -1, *(i % 2 for i in range(8)))  # ten nodes, two levels
+  wrapped = methods.relabel_memory(inner, make_model()[1], parents)
+  size = SETTING.batch_size // 2
+  return methods.with_memory(wrapped, problem.CAPACITY, stream.batch_spec, size)
 
 
 def diverse(stream):
@@ -223,6 +234,7 @@ ROWS = {
   ),
   'add_distillation_on_memory': Row(dark_replay, REPLAY),
   'retrieve_interfered': Row(retrieve, PASS * (1 + 2 / 3 + 1 / 2)),
+  'relabel_memory': Row(relabel, PASS * (1 + 1 / 6 + 1)),
   'refresh, no noise': Row(
     lambda _: methods.refresh(rate(), noise=0.0), REPLAY
   ),

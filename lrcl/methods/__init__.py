@@ -68,6 +68,7 @@ from lrcl.methods._hypergradient import (
   scale_by_hypergradient as scale_by_hypergradient,
 )
 from lrcl.methods._importance import importance_policy as importance_policy
+from lrcl.methods._label_paths import pseudo_labels as pseudo_labels
 from lrcl.methods._memory import MemoryState as MemoryState
 from lrcl.methods._memory import WithMemoryState as WithMemoryState
 from lrcl.methods._memory import with_memory as with_memory
@@ -97,6 +98,8 @@ from lrcl.methods._refresh import refresh as refresh
 from lrcl.methods._replay import add_memory_gradient as add_memory_gradient
 from lrcl.methods._replay_rate import ReplayRateState as ReplayRateState
 from lrcl.methods._replay_rate import (
+from lrcl.methods._relabel import RelabelMemoryState as RelabelMemoryState
+from lrcl.methods._relabel import relabel_memory as relabel_memory
   scale_by_replay_rate as scale_by_replay_rate,
 )
 from lrcl.methods._reset import ResetOnTaskState as ResetOnTaskState

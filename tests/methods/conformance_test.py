@@ -146,6 +146,14 @@ def make_retrieval() -> optax.GradientTransformation:
   return with_memory(methods.retrieve_interfered(inner, 4), batch_size=8)
 
 
+def make_relabelling() -> optax.GradientTransformation:
+  """The three classes are a root and its two children."""
+  inner = methods.relabel_memory(
+    methods.add_memory_gradient(0.5), problem.apply_fn, (-1, 0, 0)
+  )
+  return with_memory(inner)
+
+
 def make_refresh() -> optax.GradientTransformation:
   rate = methods.scale_by_schedule_value(0.1)
   inner = optax.chain(methods.add_memory_gradient(0.5), rate)
@@ -267,6 +275,7 @@ METHODS = {
   'retrieve_interfered': Method(
     make_retrieval, ('batch', 'grad_fn', 'value_fn', 'task_id'), rate=True
   ),
+  'relabel_memory': Method(make_relabelling, ('batch', 'grad_fn')),
   'class_balanced': Method(
     lambda: with_memory(methods.add_memory_gradient(), policy='class_balanced'),
     ('batch', 'grad_fn'),
