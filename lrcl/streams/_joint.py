@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lrcl.streams._plan import ENDLESS, Plan, make_plan
-from lrcl.streams._prepare import PreparePerRow, PrepareSplit
+from lrcl.streams._prepare import PreparePerRow, PrepareSplit, PrepareTokens
 from lrcl.streams._sources import Source, gather
 from lrcl.streams._stream import Stream
 
@@ -89,7 +89,8 @@ def rows_per_task(
   plan = stream.plan
   if not isinstance(plan, Plan):
     raise ValueError('give a single stream of listed tasks.')
-  if isinstance(stream.prepare, PrepareSplit):  # it reads tasks off labels
+  # These read the task off the row.
+  if isinstance(stream.prepare, PrepareSplit | PrepareTokens):
     return stream.source, stream.prepare, list(plan.pools)
   size = _length(stream.source)
   source = _repeat(stream.source, size, stream.num_tasks)

@@ -64,6 +64,20 @@ class PrepareSplit:
 
 
 @dataclasses.dataclass(frozen=True)
+class PrepareTokens:
+  """Takes windows of tokens, int32, and the task of each from its row."""
+
+  def __call__(
+    self, rows: Rows, tables: Any, task_id: jax.Array
+  ) -> dict[str, jax.Array]:
+    """Makes a batch of windows of any tasks."""
+    return {name: rows[name].astype(jnp.int32) for name in _OF_TOKENS}
+
+
+_OF_TOKENS = ('inputs', 'labels', 'task')
+
+
+@dataclasses.dataclass(frozen=True)
 class PreparePermuted:
   """Permutes the features by `tables['features'] [T, F]` for the task."""
 
