@@ -69,7 +69,9 @@ def date_periods(
     raise ValueError(
       f'{where}: num_tasks is {num_tasks} and period {period!r}; give one.'
     )
-  days = np.array([_day(where, i, date) for i, date in enumerate(dates)], 'M8')
+  days: Any = np.array(
+    [_day(where, i, date) for i, date in enumerate(dates)], 'M8'
+  )
   if not len(days):
     raise ValueError(f'{where}: there are no dates.')
   order = np.argsort(days, kind='stable')
@@ -79,7 +81,7 @@ def date_periods(
 
 
 def _equal_numbers(
-  where: str, days: np.ndarray, order: np.ndarray, num_tasks: int
+  where: str, days: Any, order: np.ndarray, num_tasks: int
 ) -> tuple[Period, ...]:
   num_tasks = check_steps(where, 'num_tasks', num_tasks, 1)
   if num_tasks > len(days):
@@ -87,17 +89,16 @@ def _equal_numbers(
       f'{where}: num_tasks is {num_tasks}; there are only {len(days)} dates.'
     )
   parts = np.array_split(order, num_tasks)
-  ends: Any = [(days[part[0]], days[part[-1]] + 1) for part in parts]
-  return tuple(Period(*e, p) for e, p in zip(ends, parts, strict=True))
+  return tuple(Period(days[p[0]], days[p[-1]] + 1, p) for p in parts)
 
 
 def _calendar(
-  where: str, days: np.ndarray, order: np.ndarray, months: int
+  where: str, days: Any, order: np.ndarray, months: int
 ) -> tuple[Period, ...]:
   # Months are counted from the year 0, so that decades begin as they are named.
   since_zero = days.astype('M8[M]').astype(np.int64) + 12 * 1970
   numbers = since_zero // months
-  zero = np.datetime64('0000-01', 'M')
+  zero: Any = np.datetime64('0000-01', 'M')
   first = lambda number: (zero + int(number) * months).astype('M8[D]')
   periods = []
   for number in range(numbers.min(), numbers.max() + 1):
@@ -136,7 +137,7 @@ def _day(where: str, number: int, date: Any) -> np.datetime64:
   if isinstance(date, str) and not date[:1].isdigit():
     date = None  # numpy would read 'now'
   try:
-    day = np.array(date, 'M8[D]')[()]
+    day: Any = np.array(date, 'M8[D]')[()]
   except ValueError as error:
     raise ValueError(f'{named}; it must be an ISO date or a year.') from error
   if np.isnat(day):
