@@ -2,15 +2,21 @@
 
 from collections.abc import Mapping
 import dataclasses
+import types
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lrcl import metrics
 from lrcl.protocols import _statistics
 from lrcl.protocols._search import Searched
 from lrcl.protocols._settings import Tuned, format_setting
 from lrcl.protocols._trials import Found
+
+References = Mapping[str, npt.ArrayLike]
+
+_NONE: References = types.MappingProxyType({})
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,9 +46,14 @@ class Report:
     """
     return {name: _accuracy(found) for name, found in self.found.items()}
 
-  def ranking(self) -> _statistics.Ranking:
-    """Contenders by their mean rank over the seeds."""
-    return _statistics.rank_contenders(self.accuracy)
+  def ranking(self, references: References = _NONE) -> _statistics.Ranking:
+    """Contenders by their mean rank over the seeds.
+
+    Args:
+      references: accuracies `[seeds]` of rows that were not trained, such as
+        the nearest class mean and chance, on the same streams.
+    """
+    return _statistics.rank_contenders({**self.accuracy, **references})
 
   def compare(self, first: str, second: str) -> _statistics.Comparison:
     """One contender against another, seed by seed.
@@ -80,7 +91,7 @@ class Report:
       name: form.format(cost[key]) for name, cost in self.costs.items()
     }
     return {
-      'accuracy': {n: _interval(x) for n, x in self.accuracy.items()},
+      '+-': {n: _half_width(x) for n, x in self.accuracy.items()},
       **({'at equal compute': equal} if equal else {}),
       'tuning half': flattering,
       'gradients': cost('gradient_evaluations', '{:g}'),
@@ -89,13 +100,21 @@ class Report:
     }
 
   def words(self, name: str) -> str:
-    """The setting of a contender in a line; edges of its grid are marked."""
+    """What was chosen for a contender; edges of its grid are marked."""
     found = self.tuned[name]
-    return format_setting(Tuned(found.setting, found.edges, found.losses))
+    chosen = {
+      key: value
+      for key, value in found.setting.items()
+      if np.ptp(found.tried[key]) > 0
+    }
+    return format_setting(Tuned(chosen, found.edges, found.losses))
 
-  def format(self) -> str:
-    """The table for a terminal, the best first."""
-    return _statistics.format_ranking(self.ranking(), self.columns())
+  def format(self, references: References = _NONE) -> str:
+    """The table for a terminal, the best first; see `ranking`."""
+    columns = self.columns()
+    for name, values in references.items():
+      columns['+-'][name] = _half_width(np.asarray(values))
+    return _statistics.format_ranking(self.ranking(references), columns)
 
   def record(self) -> dict[str, Any]:
     """The report as JSON takes it."""
@@ -123,6 +142,10 @@ class Report:
 
 def _accuracy(found: Found) -> np.ndarray:
   return np.nan_to_num(1.0 - found.errors, nan=0.0)
+
+
+def _half_width(values: np.ndarray) -> str:
+  return f'{metrics.mean_interval(values)[1]:.3f}'
 
 
 def _interval(values: np.ndarray) -> str:

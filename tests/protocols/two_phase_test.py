@@ -115,7 +115,7 @@ def test_twice_the_gradients_are_half_of_the_steps():
 
 def test_the_table_and_the_record_hold_what_was_found():
   lines = _report().format().splitlines()
-  assert lines[0].split()[:3] == ['rank', 'score', 'accuracy']
+  assert lines[0].split()[:3] == ['rank', 'score', '+-']
   assert len(lines) == 4
   record = json.loads(json.dumps(_report().record()))
   assert record['contenders']['replay']['settings_tried'] == 2
