@@ -34,6 +34,7 @@ _LAZY = (
   'sklearn',
   'tensorflow',
   'tensorflow_datasets',
+  'tokenizers',
 )
 
 

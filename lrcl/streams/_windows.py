@@ -52,7 +52,7 @@ def token_windows(
   end = np.array([tokenizer.end_token], np.min_scalar_type(tokenizer.end_token))
   parts = [end]
   for text in check_texts(where, texts):
-    parts += [tokenizer.encode(text), end]
+    parts += [tokenizer.encode(text).astype(end.dtype, copy=False), end]
   tokens = np.concatenate(parts)
   used = (len(tokens) - 1) // length * length
   return {
