@@ -72,6 +72,36 @@ def load_images(
   return Images(train, _some(test, 'test_rows', test_rows, rng))
 
 
+def shrink(images: Images, factor: int) -> Images:
+  """Square images at a lower resolution: means of blocks of pixels.
+
+  Args:
+    images: flat rows of square images.
+    factor: side of a block; it divides the side of an image.
+
+  Raises:
+    ValueError: if it does not.
+
+  Example:
+    >>> rows = {'inputs': np.eye(4, 16, dtype='f4'), 'labels': np.arange(4)}
+    >>> shrink(Images(rows, rows), 2).train['inputs'].tolist()[2]
+    [0.0, 0.25, 0.0, 0.0]
+  """
+  side = round(images.num_pixels**0.5)
+  if factor < 1 or side % factor or side**2 != images.num_pixels:
+    raise ValueError(
+      f'shrink: factor is {factor}; it must divide the side of a square image '
+      f'of {images.num_pixels} pixels.'
+    )
+  shape = (-1, side // factor, factor, side // factor, factor)
+
+  def part(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    blocks = rows['inputs'].reshape(shape).mean((2, 4))
+    return rows | {'inputs': blocks.reshape(len(blocks), -1)}
+
+  return Images(part(images.train), part(images.test))
+
+
 def _read(name: str, split: str, data_dir: str | os.PathLike | None) -> Any:
   """All rows of a split, as they are on disk."""
   if data_dir is None:

@@ -33,6 +33,7 @@ def split_stream(
   batch_size: int = 16,
   scenario: Literal['class', 'task', 'domain'] = 'class',
   joint: bool = False,
+  change: Callable[[streams.Stream], streams.Stream] = lambda stream: stream,
 ) -> streams.Stream:
   """Classes in tasks of equally many, one stream for each seed.
 
@@ -44,16 +45,20 @@ def split_stream(
     batch_size: rows in a batch.
     scenario: what labels mean, see `lrcl.streams.split`.
     joint: mix all tasks, for the upper reference.
+    change: what to do with the stream of each seed, before it is mixed, such
+      as `lrcl.streams.repeat_views`.
   """
-  make = lambda seed: streams.split(
-    images.train,
-    num_tasks=num_tasks,
-    batch_size=batch_size,
-    scenario=scenario,
-    steps_per_task=steps_per_task,
-    seed=seed,
-    order_seed=_ORDERS + seed,
-    test=images.test,
+  make = lambda seed: change(
+    streams.split(
+      images.train,
+      num_tasks=num_tasks,
+      batch_size=batch_size,
+      scenario=scenario,
+      steps_per_task=steps_per_task,
+      seed=seed,
+      order_seed=_ORDERS + seed,
+      test=images.test,
+    )
   )
   return _stack(make, seeds, joint)
 
@@ -66,6 +71,7 @@ def permuted_stream(
   num_tasks: int = 5,
   batch_size: int = 16,
   joint: bool = False,
+  change: Callable[[streams.Stream], streams.Stream] = lambda stream: stream,
 ) -> streams.Stream:
   """All classes in every task, the pixels in another order each time.
 
@@ -76,6 +82,7 @@ def permuted_stream(
     num_tasks: number of tasks; the first has the pixels as they are.
     batch_size: rows in a batch.
     joint: mix all tasks, for the upper reference.
+    change: as in `split_stream`.
   """
   make = lambda seed: streams.permuted(
     images.train,
@@ -84,6 +91,37 @@ def permuted_stream(
     steps_per_task=steps_per_task,
     seed=seed,
     permutation_seed=_ORDERS + seed,
+    test=images.test,
+  )
+  return _stack(lambda seed: change(make(seed)), seeds, joint)
+
+
+def hierarchical_stream(
+  images: Images,
+  seeds: Sequence[int],
+  *,
+  parents: Sequence[Sequence[int]],
+  steps_per_task: int,
+  batch_size: int = 16,
+  joint: bool = False,
+) -> streams.Stream:
+  """Coarse labels first, then group after group told apart further.
+
+  Args:
+    images: the data.
+    seeds: each draws an order of groups, and which rows come when.
+    parents: the group of each class on each level above the classes.
+    steps_per_task: steps in a task.
+    batch_size: rows in a batch.
+    joint: mix all tasks, for the upper reference.
+  """
+  make = lambda seed: streams.hierarchical(
+    images.train,
+    parents=parents,
+    batch_size=batch_size,
+    steps_per_task=steps_per_task,
+    seed=seed,
+    split_seed=_ORDERS + seed,
     test=images.test,
   )
   return _stack(make, seeds, joint)

@@ -47,3 +47,14 @@ def test_what_is_missing_is_said_in_a_line(tmp_path):
       images.load_images('mnist', where)
     assert '\n' not in str(caught.value)
     assert claims.FETCH in str(caught.value)
+
+
+def test_a_smaller_image_is_means_of_blocks():
+  data = images.load_images('digits', train_rows=3)
+  found = images.shrink(data, 4).test['inputs']
+  picture = data.test['inputs'][5].reshape(8, 8)
+  wanted = [picture[:4, :4], picture[:4, 4:], picture[4:, :4], picture[4:, 4:]]
+  np.testing.assert_allclose(found[5], [block.mean() for block in wanted])
+  assert images.shrink(data, 2).num_pixels == 16
+  with pytest.raises(ValueError, match='factor is 3; it must divide'):
+    images.shrink(data, 3)

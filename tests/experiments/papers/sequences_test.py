@@ -1,6 +1,7 @@
 import numpy as np
 
 from experiments.papers import images, sequences
+from lrcl import streams
 
 
 def test_seeds_draw_classes_and_rows_and_the_orders_differ():
@@ -35,3 +36,15 @@ def test_the_reference_rows_stand_in_their_known_order():
   assert (accuracy['joint'] > 0.9).all()
   assert (abs(accuracy['nearest class mean'] - 0.9) < 0.05).all()
   assert 'rate' in rows['joint'].setting
+
+
+def test_the_stream_of_each_seed_may_be_changed():
+  data = images.load_images('digits')
+  change = lambda stream: streams.reoccurring(stream, law='uniform', share=0.5)
+  stream = sequences.permuted_stream(
+    data, range(2), steps_per_task=4, num_tasks=3, change=change
+  )
+  assert stream.num_steps == 12 and list(stream.boundaries) == [4, 8]
+  rows = stream.chunk(8, 4).indices
+  tasks = np.bincount(rows.ravel() // 1400, minlength=3)
+  assert (tasks > 0).all() and tasks[2] > max(tasks[:2])
