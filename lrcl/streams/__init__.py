@@ -62,6 +62,7 @@ from lrcl.streams._scenarios import rotated as rotated
 from lrcl.streams._scenarios import split as split
 from lrcl.streams._scole import scole as scole
 from lrcl.streams._scole import unbalanced_weights as unbalanced_weights
+from lrcl.streams._seekable import seekable as seekable
 from lrcl.streams._shuffled_labels import shuffled_labels as shuffled_labels
 from lrcl.streams._sources import RESIDENT_BYTES as RESIDENT_BYTES
 from lrcl.streams._sources import HostSource as HostSource

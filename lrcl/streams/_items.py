@@ -75,7 +75,12 @@ class ItemSource:
     pick = self.example_fn or PickColumns()
     numbers = np.asarray(indices).ravel().tolist()
     columns: dict[str, list] = {}
-    for example in self._examples(numbers):
+    for number, example in zip(numbers, self._examples(numbers), strict=True):
+      if example is None:  # what a filter of a grain MapDataset leaves behind
+        raise ValueError(
+          f'ItemSource: example {number} is None; every number must have an '
+          'example, so filter the data before they are numbered.'
+        )
       for name, value in pick(example).items():
         columns.setdefault(name, []).append(value)
     stacked = {name: _stack(name, column) for name, column in columns.items()}

@@ -115,9 +115,16 @@ class IteratorSource:
     return {name: np.stack(column) for name, column in columns.items()}
 
   def _read(self, step: int) -> dict[str, np.ndarray]:
-    if step != self._next:
-      self._batches.seek(step)
-    batch = {name: np.asarray(v) for name, v in next(self._batches).items()}
+    try:
+      if step != self._next:
+        self._batches.seek(step)
+      found = next(self._batches)
+    except StopIteration:
+      raise ValueError(
+        f'from_iterator: the batches end before step {step}; num_steps is '
+        f'{self._plan.num_steps}.'
+      ) from None
+    batch = {name: np.asarray(value) for name, value in found.items()}
     self._next = step + 1
     sizes = {len(column) for column in batch.values()}
     if sizes != {self._plan.batch_size}:
@@ -147,7 +154,8 @@ def from_iterator(
 
   Args:
     batches: has `__next__`, which gives `dict(inputs=[B, ...], labels=[B])`,
-      and `seek(step)`. Other columns are ignored.
+      and `seek(step)`. Other columns are ignored. `seekable` makes one of a
+      grain pipeline.
     num_steps: length of the stream.
     batch_size: rows in each batch.
     num_classes: number of different labels.

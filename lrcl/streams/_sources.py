@@ -49,11 +49,13 @@ def as_source(data: Any, where: str, name: str) -> Source:
     ValueError: if columns are missing, empty or of different lengths.
   """
   if not isinstance(data, Mapping):
-    if isinstance(data, HostSource) and len(data):
+    if isinstance(data, HostSource) and 0 < len(data) < 2**31:
       return data
+    rows = f' of {len(data)} rows' if isinstance(data, HostSource) else ''
     raise ValueError(
-      f'{where}: {name} is {type(data).__name__}; it must be a dict of '
-      'numpy arrays with inputs and labels, or a host source with rows.'
+      f'{where}: {name} is {type(data).__name__}{rows}; it must be a dict of '
+      'numpy arrays with inputs and labels, or a host source of 1 to 2**31 - 1 '
+      'rows, such as an ItemSource.'
     )
   missing = {'inputs', 'labels'} - set(data)
   if missing:

@@ -96,6 +96,66 @@ def test_example_fn(data_dir):
   assert isinstance(test, dict) and test['inputs'].shape == (20, 2, 6, 1)
 
 
+def _write_flowers(data_dir):
+  """A data set with configs, and names of features that are its own."""
+  import PIL.Image
+  import tensorflow_datasets as tfds
+
+  class Flowers(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    VERSION = tfds.core.Version('2.1.0')
+    BUILDER_CONFIGS = tuple(
+      tfds.core.BuilderConfig(name=n) for n in ('small', 'large')
+    )
+
+    def _info(self):
+      features = {
+        'photo': tfds.features.Image(shape=(4, 4, 3)),
+        'kind': tfds.features.ClassLabel(num_classes=3),
+        'colour': tfds.features.ClassLabel(num_classes=2),
+      }
+      return tfds.core.DatasetInfo(
+        builder=self, features=tfds.features.FeaturesDict(features)
+      )
+
+    def _split_generators(self, dl_manager):
+      return {'validation': self._generate_examples()}
+
+    def _generate_examples(self):
+      for i in range(6):
+        photo = PIL.Image.fromarray(np.full((4, 4, 3), i, np.uint8))
+        yield i, {'photo': photo, 'kind': i % 3, 'colour': i % 2}
+
+  Flowers.name = 'lrcl_flowers'
+  tfds.disable_progress_bar()
+  config = tfds.download.DownloadConfig(try_download_gcs=False)
+  Flowers(
+    config='small', data_dir=data_dir, file_format='array_record'
+  ).download_and_prepare(download_config=config)
+
+
+@pytest.mark.parametrize('resident_bytes', [10, 2**20])
+@pytest.mark.parametrize('name', ['/small', '/small:2.1.0'])
+def test_any_features_of_any_config(tmp_path, name, resident_bytes):
+  _write_flowers(tmp_path)
+  read = lambda labels: from_tfds(
+    f'lrcl_flowers{name}',
+    'validation',
+    data_dir=tmp_path,
+    inputs='photo',
+    labels=labels,
+    resident_bytes=resident_bytes,
+  )
+  for labels, classes in (('kind', 3), ('colour', 2)):
+    found = read(labels)
+    rows = found if isinstance(found, dict) else found.rows(np.arange(6))
+    assert isinstance(found, dict) == (resident_bytes > 10)
+    assert rows['inputs'].shape == (6, 4, 4, 3)
+    number = rows['inputs'][:, 0, 0, 0]
+    assert sorted(number) == list(range(6))
+    np.testing.assert_array_equal(rows['labels'], number % classes)
+  assert 'tensorflow' not in sys.modules
+
+
 def test_sub_splits(data_dir):
   half = from_tfds('lrcl_tiny', 'train[:50%]', data_dir=data_dir, cache=False)
   assert isinstance(half, dict) and len(half['labels']) == 20
