@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lrcl.methods import _class_counts, _policy, _random, _slots
+from lrcl.methods import _boundary, _class_counts, _policy, _random, _slots
 from lrcl.methods._class_counts import Classes
 from lrcl.methods._policy import MemoryOffer, MemoryPolicy, MemoryState
 
@@ -113,13 +113,28 @@ def _offer_row(book: _Book, row: Any) -> tuple[_Book, jax.Array]:
   slot = jnp.where(drawn < held, _class_counts.pick(rivals, drawn), capacity)
   slot = jnp.where(classes.stored < capacity, classes.stored, slot)
   slot = jnp.where(valid, slot, capacity)
-  here = jnp.arange(capacity) == slot
+  # Most rows find no slot once the memory is full, and change only `met`.
+  classes, largest, full, own = _boundary.run_if(
+    slot < capacity,
+    _insert,
+    (classes, largest, full, own),
+    slot,
+    label,
+    is_full,
+  )
+  met = jnp.where(own & valid, number, met)
+  return (classes, largest, met, full), slot
+
+
+def _insert(carry: Any, slot: Any, label: Any, is_full: Any) -> Any:
+  """Writes a row to a slot: the books, and which slots have its class now."""
+  classes, _, full, _ = carry
+  here = jnp.arange(classes.labels.size) == slot
   classes, own = _class_counts.insert(classes, slot, label)
   largest = _largest(classes)
-  met = jnp.where(own & valid, number, met)
-  is_filled = classes.stored == capacity
+  is_filled = classes.stored == classes.labels.size
   full = jnp.where(here, is_full, full) | (largest & is_filled)
-  return (classes, largest, met, full), slot
+  return classes, largest, full, own
 
 
 def _largest(classes: Classes) -> jax.Array:

@@ -138,11 +138,15 @@ def dynamic_ema(
     _quadratic.check_params(params, _WHERE)
     gradient = tree.mask_like(updates, state.average)
     gradient = _quadratic.wide_copy(gradient)
-    reach = lambda new, old: _reach(new, old, state.count == 0)
+    measure = lambda new, old: _reach(new, old, state.count == 0)
+    reach = jax.tree.map(measure, gradient, state.gradient)
+    # No reach is below 0; that the new gradient waits for it spares XLA a copy
+    # of the old one, over which it is written.
+    after = lambda new, reach: jnp.where(reach < 0, jnp.zeros_like(new), new)
     return updates, DynamicEmaState(
       average=state.averaged(params),
-      gradient=gradient,
-      reach=jax.tree.map(reach, gradient, state.gradient),
+      gradient=jax.tree.map(after, gradient, reach),
+      reach=reach,
       fallback_weight=jnp.array(fallback_weight, jnp.float32),
       count=jnp.asarray(optax.safe_increment(state.count)),
     )
