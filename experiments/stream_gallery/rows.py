@@ -221,6 +221,15 @@ def designed_order(train, test):
   )
 
 
+def dated_text(train, test):
+  """Documents with dates, one period after another; tasks are periods."""
+  years = range(1800, 2000, 2)
+  texts = [f'It was the year {y}. ' * (y - 1790) for y in years]
+  return streams.dated_text(
+    texts, years, period=25, length=64, batch_size=16, steps_per_task=20
+  )
+
+
 def shuffled_labels(train, test):
   """Random labels that are drawn anew for every task."""
   first = {name: column[:8] for name, column in train.items()}
@@ -263,6 +272,7 @@ ROWS: dict[Make, str] = {
   repeat_views: ROW,
   cyclical_curriculum: CLASS,
   designed_order: CLASS,
+  dated_text: TASK,
   shuffled_labels: LABEL,
   joint: CLASS,
 }

