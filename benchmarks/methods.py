@@ -345,8 +345,8 @@ def measure(label, row) -> bool:
   print(
     f'{label:32}{ours / base:6.2f}{row.wanted:7.1f}'
     f'{1e3 * ours / stream.num_steps:8.2f} ms'
-    f'{cost["gradient_evaluations"]:10.1f}'
-    f'{cost["stored_bytes"] / 1e6:9.2f} MB',
+    f'{cost["forward_passes"]:9.1f}{cost["backward_passes"]:7.1f}'
+    f'{cost["memory_bytes"] / 1e6:9.2f}{cost["state_bytes"] / 1e6:8.2f} MB',
     flush=True,
   )
   return ours <= row.wanted * base
@@ -385,7 +385,7 @@ def main(argv: list[str]) -> None:
   del argv
   name, _ = load()
   print(f'{name}; one thread; medians of {_REPEATS.value}')
-  print(f'{"":32} ratio wanted   a step   gradients    state')
+  print(f'{"":32} ratio wanted   a step  forward   back   memory   state')
   parts = _ONLY.value.split(',')
   rows = {k: v for k, v in ROWS.items() if any(part in k for part in parts)}
   good = [measure(k, row) for k, row in rows.items()]

@@ -51,7 +51,10 @@ def _record(name, config, stream, accuracy):
     seeds=list(config['seeds']),
     metrics={
       'accuracy': accuracy,
+      'forward_passes': 0.0,
+      'backward_passes': 0.0,
       'gradient_evaluations': 0.0,
+      'memory_bytes': 0.0,
       'stored_bytes': 0.0,
     },
     trace=None,

@@ -85,6 +85,9 @@ from lrcl.methods._output_directions import (
   output_directions as output_directions,
 )
 from lrcl.methods._output_importance import mas_importance as mas_importance
+from lrcl.methods._passes import Passes as Passes
+from lrcl.methods._passes import count_passes as count_passes
+from lrcl.methods._passes import mark_pass as mark_pass
 from lrcl.methods._policy import MemoryOffer as MemoryOffer
 from lrcl.methods._policy import MemoryPolicy as MemoryPolicy
 from lrcl.methods._rate import applied_rate as applied_rate
@@ -95,11 +98,11 @@ from lrcl.methods._redo import RedoState as RedoState
 from lrcl.methods._redo import redo as redo
 from lrcl.methods._refresh import RefreshState as RefreshState
 from lrcl.methods._refresh import refresh as refresh
+from lrcl.methods._relabel import RelabelMemoryState as RelabelMemoryState
+from lrcl.methods._relabel import relabel_memory as relabel_memory
 from lrcl.methods._replay import add_memory_gradient as add_memory_gradient
 from lrcl.methods._replay_rate import ReplayRateState as ReplayRateState
 from lrcl.methods._replay_rate import (
-from lrcl.methods._relabel import RelabelMemoryState as RelabelMemoryState
-from lrcl.methods._relabel import relabel_memory as relabel_memory
   scale_by_replay_rate as scale_by_replay_rate,
 )
 from lrcl.methods._reset import ResetOnTaskState as ResetOnTaskState

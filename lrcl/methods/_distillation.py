@@ -8,6 +8,7 @@ import optax
 
 from lrcl import base
 from lrcl.methods import _quadratic, _replay
+from lrcl.methods._passes import mark_pass
 
 _WHERE = 'add_distillation_on_memory'
 
@@ -75,6 +76,7 @@ def add_distillation_on_memory(
     logits, _ = apply_fn(
       params, memory['inputs'], rng=None, model_state=model_state, train=True
     )
+    logits = mark_pass(logits, memory['inputs'].shape[0])
     return _mean_square(logits, memory)
 
   def add_distillation_update(

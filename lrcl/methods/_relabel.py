@@ -10,6 +10,7 @@ import optax
 
 from lrcl import base
 from lrcl.methods import _label_paths, _quadratic
+from lrcl.methods._passes import mark_pass
 
 _WHERE = 'relabel_memory'
 
@@ -130,6 +131,7 @@ def relabel_memory(
     logits, _ = apply_fn(
       params, memory['inputs'], rng=None, model_state=model_state, train=False
     )
+    logits = mark_pass(logits, memory['inputs'].shape[0])
     labels = _label_paths.pseudo_labels(
       logits, memory['labels'], parents, state.seen, threshold=threshold
     )

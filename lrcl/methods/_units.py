@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from lrcl import base, tree
+from lrcl.methods._passes import mark_pass
 
 Graph = tuple[base.UnitLayer, ...]
 
@@ -83,7 +84,8 @@ def measure(
         f'{layer.activation!r} with a last axis of {units}.'
       )
   weight = batch.get('weight') if isinstance(batch, Mapping) else None
-  return [found[layer.activation] for layer in graph], weight
+  hidden = [found[layer.activation] for layer in graph]
+  return mark_pass(hidden, hidden[0].shape[0]), weight
 
 
 def recycle(

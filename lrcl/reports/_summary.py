@@ -47,8 +47,9 @@ def summarize(records: Sequence[Record]) -> list[dict[str, Any]]:
     the same three with `_decayed` appended, `average_incremental_accuracy`,
     `backward_transfer`, `forward_transfer` (if main was evaluated at step 0),
     `learning_accuracy`, `min_accuracy`, `old_task_accuracy`, `gap_depth`,
-    `recovery_steps` (means over the switches), `gradient_evaluations`,
-    `stored_bytes`. Contenders come first, each group best first.
+    `recovery_steps` (means over the switches), and the costs that
+    `lrcl.training.step_cost` gives. Contenders come first, each group best
+    first.
 
   Raises:
     KeyError: if a row has no branch `main`.
@@ -81,8 +82,7 @@ def _summary(records: Sequence[Record], name: str) -> dict[str, Any]:
     'num_seeds': 1 if seeds is None else len(seeds),
     'num_tasks': last['num_tasks'],
     'plan': last.get('plan'),
-    'gradient_evaluations': _scalar(last, 'gradient_evaluations'),
-    'stored_bytes': _scalar(last, 'stored_bytes'),
+    **{cost: _scalar(last, cost) for cost in COSTS},
   }
   if name in WHOLE or not trained:
     return row | _whole(records, name, last)
@@ -208,3 +208,14 @@ MEASURES = (
   'recovery_steps',
 )
 """Every measure of a summary, whether or not it applies to a row."""
+
+COSTS = (
+  'parameters',
+  'forward_passes',
+  'backward_passes',
+  'gradient_evaluations',
+  'state_bytes',
+  'memory_bytes',
+  'stored_bytes',
+)
+"""What a step and its state cost, where a record says so."""

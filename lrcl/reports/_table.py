@@ -22,7 +22,10 @@ COLUMNS = (
 """Heading and measure of each column that every table has."""
 
 COSTS = (
+  ('forward', 'forward_passes'),
+  ('backward', 'backward_passes'),
   ('gradient evals', 'gradient_evaluations'),
+  ('memory', 'memory_bytes'),
   ('stored bytes', 'stored_bytes'),
 )
 """Columns that appear where a record holds them."""

@@ -10,7 +10,9 @@ from lrcl.training._branches import Restored as Restored
 from lrcl.training._checkpoints import CheckpointError as CheckpointError
 from lrcl.training._checkpoints import NoCheckpoint as NoCheckpoint
 from lrcl.training._compose import compose as compose
+from lrcl.training._cost import StepLedger as StepLedger
 from lrcl.training._cost import step_cost as step_cost
+from lrcl.training._cost import step_ledger as step_ledger
 from lrcl.training._evaluate import make_evaluator as make_evaluator
 from lrcl.training._federated import ClientTx as ClientTx
 from lrcl.training._federated import FederatedAlgorithm as FederatedAlgorithm

@@ -100,7 +100,7 @@ def make_chunk(
       learner.apply_fn, learner.loss_fn, tx, mesh=mesh, axis_name=axis_name
     )
 
-    step = step if arms is None else _learning(step, learner, arms)
+    step = step if arms is None else learning_step(step, learner, arms)
 
     def body(i, carry):
       state, infos = carry
@@ -127,7 +127,7 @@ def make_chunk(
   return jax.jit(run, donate_argnums=0)
 
 
-def _learning(step: Any, learner: Learner, arms: Arms) -> Any:
+def learning_step(step: Any, learner: Learner, arms: Arms) -> Any:
   """The step, after which the sampler is told what came of each row."""
 
   def losses(state: TrainState, batch: Any) -> jax.Array:
@@ -140,7 +140,7 @@ def _learning(step: Any, learner: Learner, arms: Arms) -> Any:
     )
     return learner.loss_fn(logits, batch)
 
-  def learning_step(state, batch, task_id, drawn):
+  def step_and_tell(state, batch, task_id, drawn):
     before = losses(state, batch)
     state, info = step(state, batch, task_id)
     after = losses(state, batch) if arms.looks_twice else before
@@ -149,7 +149,7 @@ def _learning(step: Any, learner: Learner, arms: Arms) -> Any:
     )
     return state._replace(stream_state=stream_state), info
 
-  return learning_step
+  return step_and_tell
 
 
 def _blank(length: int) -> StepInfo:

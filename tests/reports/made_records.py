@@ -141,7 +141,10 @@ def _evaluations(world, learner, row, branch, steps, rng, decay=None):
     cost = 2.0 if 'replay' in row else 1.0
     metrics = {
       'accuracy': _listed(world, rows),
+      'forward_passes': cost,
+      'backward_passes': cost,
       'gradient_evaluations': cost * step,
+      'memory_bytes': 24_000.0 if 'replay' in row else 0.0,
       'stored_bytes': 25_600.0 if 'replay' in row else 0.0,
     }
     records.append(

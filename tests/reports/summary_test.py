@@ -135,8 +135,7 @@ def made_row(name, before, after=None, **fields):
     'tasks_done': 5,
     'finished': True,
     'plan': 'p',
-    'gradient_evaluations': None,
-    'stored_bytes': None,
+    **dict.fromkeys(_summary.COSTS),
   }
   measures = dict.fromkeys(_summary.MEASURES)
   measures |= {

@@ -30,9 +30,20 @@ def test_plain_table(made):
   cells = {line.split()[0]: line for line in lines[2:]}
   assert cells['chance'].startswith('chance *')
   assert '0.100 ± 0.000' in cells['chance']
-  assert cells['joint'].count(' -') == 7
+  assert cells['joint'].count(' -') == 10
   assert not cells['ewc'].startswith('ewc *')
   assert '25.6k' in cells['replay']
+
+
+def test_columns_of_costs(made):
+  heads, _, *lines = reports.format_table(made).splitlines()
+  cells = {line.split()[0]: line.split() for line in lines}
+  at = -len('forward|backward|gradient evals|memory|stored bytes|s'.split('|'))
+  assert heads.split()[at - 2 :][:2] == ['forward', 'backward']
+  assert cells['replay'][at : at + 2] == ['2', '2']
+  assert cells['ewc'][at : at + 2] == ['1', '1']
+  assert cells['replay'][-3:-1] == ['24k', '25.6k']
+  assert cells['chance'][at : at + 2] == ['-', '-']  # it says nothing of them
 
 
 def test_columns_of_costs_need_records_of_them(made):
