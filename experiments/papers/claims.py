@@ -24,6 +24,7 @@ import time
 from typing import Any, Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from lrcl import metrics
 
@@ -96,7 +97,7 @@ def format_parts(parts: Mapping[str, bool]) -> str:
   return '; '.join(f'{k}: {"yes" if v else "no"}' for k, v in parts.items())
 
 
-def format_interval(values: Sequence[float], digits: int = 3) -> str:
+def format_interval(values: npt.ArrayLike, digits: int = 3) -> str:
   """Mean over seeds, and half the width of its 95% interval.
 
   Example:
@@ -108,7 +109,7 @@ def format_interval(values: Sequence[float], digits: int = 3) -> str:
 
 
 def is_below(
-  ours: Sequence[float], theirs: Sequence[float], margin: float = 0.0
+  ours: npt.ArrayLike, theirs: npt.ArrayLike, margin: float = 0.0
 ) -> bool:
   """Whether `ours` lies below `theirs` by more than chance, seed by seed.
 

@@ -1,6 +1,8 @@
 """Methods tuned on other classes than those they are reported on.
 
 python -m experiments.papers.reality_check --data_dir=DEST [--size=...]
+
+Time: 232 CPU seconds (smoke: 15).
 """
 
 from collections.abc import Mapping, Sequence

@@ -53,6 +53,9 @@ def order_effects(
   The estimate holds as far as the two runs stay together, and how far apart
   they go is decided by the learning rate; `distance` tells.
 
+  Everything but `expansion` may be traced, so that rates, seeds and orders can
+  be mapped over in one program; then only the shape of `orders` is checked.
+
   Cost: the run, and for each order and step one gradient (`expansion=0`) or a
   Jacobian-vector product of it, some three gradients. That is no less than to
   retrain, which `retrain` does: the estimate is for what retraining does not
@@ -206,7 +209,8 @@ def _distance(point: Any, base_point: Any) -> jax.Array:
 
 
 def _checked(batches: Any, orders: Any) -> tuple[Any, jax.Array]:
-  found = np.asarray(orders)
+  concrete = base.is_concrete(orders)
+  found = np.asarray(orders) if concrete else orders
   steps = {leaf.shape[0] for leaf in jax.tree.leaves(batches)}
   if len(steps) != 1:
     raise ValueError(
@@ -214,13 +218,13 @@ def _checked(batches: Any, orders: Any) -> tuple[Any, jax.Array]:
       'have as many.'
     )
   count = steps.pop()
-  whole = np.issubdtype(found.dtype, np.integer)
+  whole = jnp.issubdtype(found.dtype, jnp.integer)
   if found.ndim != 2 or found.shape[1] != count or not whole:
     raise ValueError(
       f'order_effects: orders has shape {found.shape} and dtype {found.dtype}; '
       f'it must be [orders, {count}] whole numbers, a batch for every step.'
     )
-  if found.size and not 0 <= found.min() <= found.max() < count:
+  if concrete and found.size and not 0 <= found.min() <= found.max() < count:
     raise ValueError(
       f'order_effects: orders runs from {found.min()} to {found.max()}; there '
       f'are batches 0 to {count - 1}.'

@@ -2,8 +2,6 @@
 
 import dataclasses
 
-import numpy as np
-
 from lrcl.base import check_steps
 from lrcl.streams._plan import ENDLESS, make_plan
 from lrcl.streams._prepare import PrepareRows, PrepareSplit
