@@ -42,3 +42,5 @@ from lrcl.training._step import make_train_step as make_train_step
 from lrcl.training._step import (
   make_train_step_from_loss as make_train_step_from_loss,
 )
+from lrcl.training._trainability import Trainability as Trainability
+from lrcl.training._trainability import trainability as trainability
