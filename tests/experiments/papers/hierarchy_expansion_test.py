@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -90,7 +92,8 @@ def test_nearest_means_are_of_all_rows_whose_node_is_known():
   found = runs.nearest_mean(cell, SEEDS)
   assert found.shape == (2, 3)
   inputs, labels = cell.images.train['inputs'], cell.images.train['labels']
-  pools = stream.plan.plans[1].pools
+  plan: Any = stream.plan
+  pools = plan.plans[1].pools
   for level, tasks in enumerate([range(7), range(1, 7), range(3, 7)]):
     rows = np.concatenate([pools[task] for task in tasks])
     node = tree.node[level][labels[rows]]
