@@ -1,7 +1,6 @@
 """Continual evaluation against golden values and brute-force twins."""
 
 import functools
-import math
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 
 from lrcl import metrics
+from tests.metrics import twins
 
 # Two switches; rows 1, 4 and 6 are the task ends.
 SERIES = np.array(
@@ -25,35 +25,6 @@ SERIES = np.array(
   ]
 )
 ENDS = (1, 4, 6)
-
-
-def min_twin(a, ends):
-  if len(ends) == 1:
-    return math.nan
-  lows = []
-  for task, end in enumerate(ends[:-1]):
-    lows.append(min(a[n][task] for n in range(end + 1, ends[-1] + 1)))
-  return sum(lows) / len(lows)
-
-
-def worst_twin(a, ends):
-  k = len(ends)
-  newest = a[ends[-1]][k - 1]
-  return newest if k == 1 else newest / k + (1 - 1 / k) * min_twin(a, ends)
-
-
-def gap_twin(a, ends, steps, tolerance):
-  rows = []
-  for k in range(len(ends) - 1):
-    mean = lambda n, k=k: sum(a[n][: k + 1]) / (k + 1)
-    window = range(ends[k] + 1, ends[k + 1] + 1)
-    low = min(window, key=mean)
-    level = min(mean(ends[k]), mean(ends[k + 1]))
-    depth = max(level - mean(low), 0.0)
-    back = [n for n in window if n >= low and mean(n) >= level - tolerance]
-    wait = steps[back[0]] - steps[ends[k]] if depth > tolerance else 0
-    rows.append((max(mean(ends[k]) - mean(low), 0.0), depth, float(wait)))
-  return np.array(rows).reshape(-1, 3).T
 
 
 @st.composite
@@ -73,13 +44,12 @@ def series(draw):
 def test_twins(case):
   a, ends = case
   steps = 10 * np.arange(len(a)) + 5
-  low = metrics.min_accuracy(a, ends)
-  np.testing.assert_allclose(low, min_twin(a, ends), atol=1e-12)
-  worst = metrics.worst_case_accuracy(a, ends)
-  np.testing.assert_allclose(worst, worst_twin(a, ends), atol=1e-12)
+  for name in ('min_accuracy', 'worst_case_accuracy'):
+    got, want = getattr(metrics, name)(a, ends), getattr(twins, name)(a, ends)
+    np.testing.assert_allclose(got, want, atol=1e-12)
   gap = metrics.stability_gap(a, ends, steps=steps, tolerance=0.03)
-  want = gap_twin(a, ends, steps, 0.03)
-  np.testing.assert_allclose(np.array(gap), want, atol=1e-12)
+  for part, want in twins.stability_gap(a, ends, steps, 0.03).items():
+    np.testing.assert_allclose(getattr(gap, part), want, atol=1e-12)
 
 
 def test_golden():

@@ -1,7 +1,6 @@
 """Matrix metrics against golden values and brute-force twins."""
 
 import functools
-import math
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 
 from lrcl import metrics
+from tests.metrics import twins
 
 GOLDEN = np.array([[0.9, 0.2, 0.1], [0.6, 0.8, 0.3], [0.5, 0.9, 0.7]])
 BASELINE = np.array([0.1, 0.1, 0.2])
@@ -27,31 +27,6 @@ BELOW = {
 ALL = BELOW | {'forward_transfer': forward}
 
 
-def twin(name, a, b=None):
-  """The formulas of the papers, one number at a time, 1-based as printed."""
-  size = len(a)
-  at = lambda i, j: float(a[i - 1][j - 1])
-  old = range(1, size)
-  if name == 'average_accuracy':
-    return sum(at(size, j) for j in range(1, size + 1)) / size
-  if name == 'average_incremental_accuracy':
-    means = [
-      sum(at(k, j) for j in range(1, k + 1)) / k for k in range(1, size + 1)
-    ]
-    return sum(means) / size
-  if name == 'learning_accuracy':
-    return sum(at(j, j) for j in range(1, size + 1)) / size
-  if size == 1:
-    return math.nan
-  if name == 'forgetting':
-    drops = [max(at(i, j) for i in range(j, size)) - at(size, j) for j in old]
-  elif name == 'backward_transfer':
-    drops = [at(size, j) - at(j, j) for j in old]
-  else:
-    drops = [at(j - 1, j) - float(b[j - 1]) for j in range(2, size + 1)]
-  return sum(drops) / (size - 1)
-
-
 matrices = st.integers(1, 6).flatmap(
   lambda n: hnp.arrays(np.float64, (2, n, n), elements=st.floats(0, 1))
 )
@@ -64,7 +39,7 @@ def test_twins(a):
   for name in ALL:
     args = (base,) if name == 'forward_transfer' else ()
     got = getattr(metrics, name)(a, *args)
-    want = [twin(name, seed, base) for seed in a]
+    want = [getattr(twins, name)(seed, *args) for seed in a]
     np.testing.assert_allclose(got, want, atol=1e-12, err_msg=name)
 
 

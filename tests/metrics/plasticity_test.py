@@ -6,26 +6,12 @@ import numpy as np
 import pytest
 
 from lrcl import metrics, tree
+from tests.metrics import twins
 
 
 def draw(*shape, seed=0):
   rng = np.random.default_rng(seed)
   return np.maximum(rng.normal(size=shape), 0).astype(np.float32)
-
-
-def dormant_twin(layers, threshold, weight):
-  dormant, units = 0, 0
-  for layer in layers:
-    sums = [0.0] * layer.shape[-1]
-    for row, w in zip(layer.astype(np.float64), weight, strict=True):
-      flat = row.reshape(-1, layer.shape[-1])
-      for unit in range(layer.shape[-1]):
-        sums[unit] += w * sum(abs(x) for x in flat[:, unit]) / len(flat)
-    sums = [s / sum(weight) for s in sums]
-    mean = sum(sums) / len(sums)
-    dormant += sum(s / (mean + 1e-9) <= threshold for s in sums)
-    units += len(sums)
-  return dormant / units
 
 
 @pytest.mark.parametrize('threshold', [0.0, 0.1, 0.5, 1.0])
@@ -39,10 +25,11 @@ def test_dormant_units_of_a_dense_and_a_convolutional_layer(threshold):
     lambda a, t, w: metrics.dormant_fraction(a, t, weight=w)  # traced
   )
   got = call({'a': layers[0], 'b': layers[1]}, threshold, jnp.array(weight))
-  want = dormant_twin(layers, threshold, weight)
+  named = {'a': layers[0], 'b': layers[1]}
+  want = twins.dormant_fraction(named, threshold, weight)
   np.testing.assert_allclose(got, want, rtol=1e-6)
   got = metrics.dormant_fraction(layers, threshold)
-  want = dormant_twin(layers, threshold, [1.0] * 6)
+  want = twins.dormant_fraction(named, threshold)
   np.testing.assert_allclose(got, want, rtol=1e-6)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lrcl import metrics
+from tests.metrics import twins
 
 RANKS = (metrics.effective_rank, metrics.stable_rank, metrics.feature_rank)
 
@@ -18,14 +19,6 @@ def with_values(*values, rows=9, seed=0):
   left = np.linalg.qr(rng.normal(size=(rows, len(values))))[0]
   right = np.linalg.qr(rng.normal(size=(len(values),) * 2))[0]
   return (left * values @ right.T).astype(np.float32)
-
-
-def effective_twin(features):
-  # Singular values as roots of the eigenvalues of the Gram matrix.
-  gram = np.float64(features).T @ np.float64(features)
-  sizes = [max(v, 0.0) ** 0.5 for v in np.linalg.eigvalsh(gram)]
-  shares = [s / sum(sizes) for s in sizes]
-  return np.exp(-sum(p * np.log(p) for p in shares if p > 1e-12))
 
 
 def test_golden_values():
@@ -43,7 +36,7 @@ def test_slow_twins(shape):
   features = np.random.default_rng(3).normal(size=shape).astype(np.float32)
   features = np.maximum(features, 0)
   got = jax.jit(lambda f: [rank(f) for rank in RANKS])(features)
-  np.testing.assert_allclose(got[0], effective_twin(features), rtol=1e-4)
+  np.testing.assert_allclose(got[0], twins.effective_rank(features), rtol=1e-4)
   sizes = np.linalg.norm(np.float64(features), 2), np.linalg.norm(features)
   np.testing.assert_allclose(got[1], (sizes[1] / sizes[0]) ** 2, rtol=1e-4)
   values = np.linalg.svd(np.float64(features), compute_uv=False)

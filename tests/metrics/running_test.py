@@ -1,6 +1,5 @@
 """Windowed and running metrics against brute force, cut anywhere."""
 
-import itertools
 import math
 
 from hypothesis import given, settings
@@ -11,26 +10,9 @@ import numpy as np
 import pytest
 
 from lrcl import metrics
+from tests.metrics import twins
 
 GOLDEN = np.array([[0.9], [0.2], [0.8]])
-
-
-def _falls(column, window):
-  pairs = itertools.combinations(range(len(column)), 2)
-  near = [(m, n) for m, n in pairs if n - m < window]
-  return max([column[m] - column[n] for m, n in near] + [0.0])
-
-
-def _rises_as_code(column, window):
-  """The windows one by one, starts below the running maximum skipped."""
-  best = -math.inf
-  for end in range(len(column)):
-    part = column[max(0, end - window + 1) : end + 1]
-    for start, value in enumerate(part):
-      if value < max(part[: start + 1]):
-        continue
-      best = max([best] + [later - value for later in part[start + 1 :]])
-  return best
 
 
 @st.composite
@@ -47,12 +29,10 @@ def test_windows_are_those_of_brute_force(a, window):
   fall = metrics.windowed_forgetting(a, window)
   rise = metrics.windowed_plasticity(a, window)
   code = metrics.windowed_plasticity(a, window, as_code=True)
-  for task, column in enumerate(a.T):
-    assert fall[task] == _falls(column, window)
-    assert rise[task] == _falls(-column, window)
-    assert code[task] == pytest.approx(
-      _rises_as_code(column, window), abs=1e-12
-    )
+  np.testing.assert_array_equal(fall, twins.windowed_forgetting(a, window))
+  np.testing.assert_array_equal(rise, twins.windowed_plasticity(a, window))
+  as_code = twins.windowed_plasticity(a, window, as_code=True)
+  np.testing.assert_allclose(code, as_code, atol=1e-12)
 
 
 def test_golden_windows():
@@ -73,66 +53,6 @@ def test_windows_keep_kind_and_leading_axes():
     metrics.windowed_forgetting(a, 1)
   with pytest.raises(ValueError, match=r'must be \[..., n, T\]'):
     metrics.windowed_plasticity([0.1, 0.2], 2)
-
-
-_merge = jax.jit(lambda first, second: first.merge(second))
-
-
-def _cut(parts, order):
-  """Merges single evaluations in a random bracketing, order kept."""
-  rng = np.random.default_rng(order)
-  parts = list(parts)
-  while len(parts) > 1:
-    at = int(rng.integers(len(parts) - 1))
-    parts[at : at + 2] = [_merge(parts[at], parts[at + 1])]
-  return parts[0]
-
-
-def _same(a, b):
-  for x, y in zip(a, b, strict=True):
-    np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
-
-
-@settings(max_examples=25, deadline=None)
-@given(a=series(), window=st.sampled_from([2, 5]), order=st.integers(0, 999))
-def test_running_change_is_the_function_however_it_is_cut(a, window, order):
-  rows = jnp.asarray(a, jnp.float32)
-  parts = [metrics.RunningChange.of(row, window) for row in rows]
-  empty = metrics.RunningChange.empty(2, window)
-  found = _cut([empty, *parts, empty], order)
-  _same(found, _cut(parts, order + 1))
-  fall, rise = found.compute()
-  np.testing.assert_array_equal(fall, metrics.windowed_forgetting(a, window))
-  np.testing.assert_array_equal(rise, metrics.windowed_plasticity(a, window))
-
-
-@st.composite
-def trained(draw):
-  """A series, and the rows at which its tasks end; the last one is an end."""
-  tasks = draw(st.sampled_from([1, 3]))
-  length = draw(st.integers(tasks, 12))
-  rng = np.random.default_rng(draw(st.integers(0, 2**31)))
-  ends = sorted(rng.choice(length - 1, tasks - 1, replace=False).tolist())
-  return rng.integers(0, 9, (length, tasks)) / 8, [*ends, length - 1]
-
-
-@settings(max_examples=40, deadline=None)
-@given(run=trained(), order=st.integers(0, 999))
-def test_running_minimum_is_the_function_however_it_is_cut(run, order):
-  a, ends = run
-  ended = [ends.index(n) if n in ends else -1 for n in range(len(a))]
-  rows = jnp.asarray(a, jnp.float32)
-  parts = [
-    metrics.RunningMinimum.of(row, task)
-    for row, task in zip(rows, ended, strict=True)
-  ]
-  empty = metrics.RunningMinimum.empty(a.shape[1])
-  found = _cut([empty, *parts, empty], order)
-  _same(found, _cut(parts, order + 1))
-  least, worst = found.compute()
-  wanted = metrics.min_accuracy(a, ends), metrics.worst_case_accuracy(a, ends)
-  np.testing.assert_allclose(least, wanted[0], rtol=1e-6)
-  np.testing.assert_allclose(worst, wanted[1], rtol=1e-6)
 
 
 def test_running_metrics_inside_a_scan():
@@ -166,29 +86,6 @@ def test_running_metrics_inside_a_scan():
   close(seeds[1][0][0], least)
 
 
-@settings(max_examples=25, deadline=None)
-@given(data=st.data())
-def test_running_mean_is_the_mean_of_every_group(data):
-  rng = np.random.default_rng(data.draw(st.integers(0, 2**31)))
-  values = rng.integers(0, 9, 12).astype(np.float32)
-  weight = rng.integers(0, 3, 12).astype(np.float32)
-  group = rng.integers(-1, 4, 12)
-  parts = [
-    metrics.RunningMean.empty((3,)).update(
-      jnp.asarray(values[rows]),
-      jnp.asarray(weight[rows]),
-      jnp.asarray(group[rows], jnp.int32),
-    )
-    for rows in np.split(np.arange(12), [3, 7])
-  ]
-  found = _cut(parts, data.draw(st.integers(0, 99))).compute()
-  for i in range(3):
-    mine = group == i
-    total = weight[mine].sum()
-    wanted = (values * weight)[mine].sum() / total if total else math.nan
-    np.testing.assert_allclose(found[i], wanted, rtol=1e-6)
-
-
 def test_running_mean_of_padding_that_is_no_number():
   values = jnp.array([1.0, jnp.nan, 0.0])
   mean = metrics.RunningMean.empty().update(values, jnp.array([1.0, 0.0, 1.0]))
@@ -199,19 +96,11 @@ def test_running_mean_of_padding_that_is_no_number():
 # Of classes and curves
 
 
-def _class_twin(a):
-  drops = []
-  for column in np.asarray(a).T:
-    if max(column[:-1]) > 0:
-      drops.append(max(column[:-1]) - column[-1])
-  return sum(drops) / len(drops) if drops else math.nan
-
-
 @settings(max_examples=60, deadline=None)
 @given(a=series(tasks=4))
 def test_class_forgetting_is_that_of_brute_force(a):
   np.testing.assert_allclose(
-    metrics.class_forgetting(a), _class_twin(a), rtol=1e-12
+    metrics.class_forgetting(a), twins.class_forgetting(a), rtol=1e-12
   )
 
 
@@ -219,7 +108,7 @@ def test_class_forgetting_of_nothing_and_of_seeds():
   assert math.isnan(metrics.class_forgetting([[0.5, 0.5]]))
   assert math.isnan(metrics.class_forgetting([[0.0], [0.5]]))
   a = np.random.default_rng(0).random((3, 5, 4)).astype(np.float32)
-  wanted = [_class_twin(seed) for seed in a]
+  wanted = np.array([twins.class_forgetting(seed) for seed in a])
   np.testing.assert_allclose(metrics.class_forgetting(a), wanted, rtol=1e-5)
   traced = jax.jit(metrics.class_forgetting)(jnp.asarray(a))
   np.testing.assert_allclose(traced, wanted, rtol=1e-5)
