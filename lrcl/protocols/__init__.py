@@ -5,6 +5,7 @@ from lrcl.protocols._contenders import Contenders as Contenders
 from lrcl.protocols._contenders import Make as Make
 from lrcl.protocols._contenders import MakeStream as MakeStream
 from lrcl.protocols._contenders import Scenario as Scenario
+from lrcl.protocols._found import Found as Found
 from lrcl.protocols._halves import Half as Half
 from lrcl.protocols._halves import Halves as Halves
 from lrcl.protocols._halves import halve_classes as halve_classes
@@ -28,7 +29,6 @@ from lrcl.protocols._statistics import compare as compare
 from lrcl.protocols._statistics import format_ranking as format_ranking
 from lrcl.protocols._statistics import rank_contenders as rank_contenders
 from lrcl.protocols._statistics import rank_correlation as rank_correlation
-from lrcl.protocols._trials import Found as Found
 from lrcl.protocols._trials import MakeLearner as MakeLearner
 from lrcl.protocols._trials import Read as Read
 from lrcl.protocols._trials import Trials as Trials

@@ -7,9 +7,10 @@ from typing import Any
 from lrcl import streams
 from lrcl.base import check_steps
 from lrcl.protocols import _leaks
+from lrcl.protocols._found import Found
 from lrcl.protocols._halves import Half
 from lrcl.protocols._settings import Axes, grid
-from lrcl.protocols._trials import Found, MakeLearner, Trials
+from lrcl.protocols._trials import MakeLearner, Trials
 
 MakeStream = Callable[[Half, int, int], streams.Stream]
 """`make_stream(half, seed, steps_per_task) -> stream`, with test sets."""

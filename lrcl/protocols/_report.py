@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from lrcl import metrics
 from lrcl.protocols import _statistics
+from lrcl.protocols._found import Found
 from lrcl.protocols._search import Searched
 from lrcl.protocols._settings import Tuned, format_setting
-from lrcl.protocols._trials import Found
 
 References = Mapping[str, npt.ArrayLike]
 

@@ -63,7 +63,8 @@ def _by_the_loop(stream, seed, setting):
   """Accuracies and mean losses, as the library's loop records them."""
   init_fn, make_learner = _make(stream)
   learner = make_learner(setting)
-  state = training.create_state(init_fn, learner.tx, jax.random.key(seed))
+  tx: Any = learner.tx
+  state = training.create_state(init_fn, tx, jax.random.key(seed))
   evaluate = training.make_evaluator(learner, stream)
   _, records = training.train_stream(
     learner, state, stream, evaluate=evaluate, evaluate_every=3
@@ -163,7 +164,8 @@ def test_another_stream_takes_the_same_program():
   trials = _trials(first)
   before = trials.sweep(SETTINGS, SEEDS)
   found = trials.on(second).sweep(SETTINGS, SEEDS)
-  assert trials._compiled._cache_size() == 1
+  compiled: Any = trials._compiled
+  assert compiled._cache_size() == 1
   wanted = _trials(second).sweep(SETTINGS, SEEDS)
   np.testing.assert_array_equal(found.accuracy, wanted.accuracy)
   np.testing.assert_array_equal(found.loss, wanted.loss)
