@@ -33,6 +33,7 @@ def hide_tasks(stream: Stream, *, batch_size: int | None = None) -> Stream:
       batches depend on the task.
 
   Example:
+    >>> import numpy as np
     >>> from lrcl.streams import split
     >>> train = {'inputs': np.zeros((6, 2), np.float32),
     ...          'labels': np.array([0, 1, 0, 1, 0, 1])}
