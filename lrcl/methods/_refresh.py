@@ -169,7 +169,7 @@ def refresh(
   ) -> tuple[Any, RefreshState]:
     _quadratic.check_params(params, _WHERE)
     key, point, moves = state.key, params, []
-    for _ in range(steps):  # unrolled, so that step_cost counts every gradient
+    for _ in range(steps):
       key, noises = move.draw(key, state.fisher)
       moves.append(_unlearn.unlearn(move, state.fisher, updates, point, noises))
       point = optax.apply_updates(point, moves[-1])
