@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from experiments import dated_texts
 from lrcl import (
   base,
   methods,
@@ -25,20 +26,27 @@ from lrcl import (
 Config = Mapping[str, Any]
 
 
-def digits(config: Config) -> tuple[Any, Any, Any]:
+def digits(config: Config) -> dict[str, Any]:
   """The 1,797 digits of scikit-learn, as they are."""
   del config
-  return *streams.digits(), None
+  train, test = streams.digits()
+  return {'train': train, 'test': test}
 
 
-def tfds(config: Config) -> tuple[Any, Any, Any]:
+def tfds(config: Config) -> dict[str, Any]:
   """Any image set of tensorflow-datasets: `data.set`, `data.data_dir`."""
   data_dir = config['data_dir'] or None
   train, test = (
     streams.from_tfds(config['set'], split, data_dir=data_dir)
     for split in ('train', 'test')
   )
-  return train, test, to_unit
+  return {'train': train, 'test': test, 'transform': to_unit}
+
+
+def texts(config: Config) -> dict[str, Any]:
+  """Texts with dates: `data.set`, `data.data_dir`."""
+  found, dates = dated_texts.read_dated_texts(config['set'], config['data_dir'])
+  return {'texts': found, 'dates': dates}
 
 
 def to_unit(images: jax.Array) -> jax.Array:
@@ -46,7 +54,9 @@ def to_unit(images: jax.Array) -> jax.Array:
   return images.astype(jnp.float32) / 255
 
 
-DATA = {'digits': digits, 'tfds': tfds}
+DATA = {'digits': digits, 'tfds': tfds, 'texts': texts}
+"""Each gives the arguments of a scenario that are data."""
+
 NEVER = 2**30
 """The start of a decay that lies beyond every step of a run."""
 
@@ -59,23 +69,27 @@ STREAMS = {
   'split': streams.split,
   'permuted': streams.permuted,
   'rotated': streams.rotated,
+  'dated_text': streams.dated_text,
 }
 
 
 def make_stream(config: Config, row: Config) -> streams.Stream:
   """One stream per seed, side by side; `joint` where the row asks for it."""
   load = pick(DATA, config['data'], 'data')
-  train, test, transform = load(config['data'])
   kwargs = dict(config['stream'])
   make = pick(STREAMS, kwargs, 'stream')
+  if (load is texts) != (make is streams.dated_text):
+    raise ValueError(
+      f'stream.name is {kwargs["name"]!r} and data.name is '
+      f"{config['data']['name']!r}; 'dated_text' goes with 'texts' alone."
+    )
+  data = load(config['data'])
   order = kwargs.pop('order_seed', None)
   del kwargs['name']
   made = []
   for seed in config['seeds']:
     own = {} if order is None else {'order_seed': order + seed}
-    stream = make(
-      train, seed=seed, test=test, transform=transform, **kwargs, **own
-    )
+    stream = make(seed=seed, **data, **kwargs, **own)
     made.append(streams.joint(stream) if row.get('joint') else stream)
   return streams.replicate(made)
 
@@ -90,7 +104,12 @@ def make_model(config: Config, row: Config, stream: streams.Stream) -> Any:
   return models.from_module(module, inputs)
 
 
-MODELS = {'mlp': models.MLP, 'cnn': models.CNN}
+def gpt(*, num_classes: int, **kwargs: Any) -> models.GPT:
+  """The GPT, whose classes are tokens."""
+  return models.GPT(vocab_size=num_classes, **kwargs)
+
+
+MODELS = {'mlp': models.MLP, 'cnn': models.CNN, 'gpt': gpt}
 
 
 def schedule_record(config: Config, row: Config) -> dict[str, Any]:
@@ -195,6 +214,8 @@ def make_chain(
     links.append(methods.add_ewc_penalty(options['ewc']['strength']))
   if optimizer['clip']:
     links.append(optax.clip_by_global_norm(optimizer['clip']))
+  if optimizer.get('adam_b2'):
+    links.append(optax.scale_by_adam(b2=optimizer['adam_b2']))
   if optimizer['momentum']:
     links.append(optax.trace(optimizer['momentum']))
   if optimizer['weight_decay']:

@@ -1,4 +1,4 @@
-"""What `experiments.main` can do: train, decay, report, tree, gallery."""
+"""What `experiments.main` can do: train, decay, show what came of it."""
 
 from collections.abc import Callable
 import pathlib
@@ -77,6 +77,14 @@ def show_tree(config: Any, workdir: str) -> None:
   print(reports.format_tree(reports.read_records(workdir)))
 
 
+def show_losses(config: Any, workdir: str) -> None:
+  """Prints the loss on every task after every task, from the records alone."""
+  del config
+  records = reports.read_records(workdir)
+  trained = dict.fromkeys(r['row'] for r in records if r.get('trace'))
+  print('\n\n'.join(reports.format_losses(records, row) for row in trained))
+
+
 def draw_gallery(config: Any, workdir: str) -> None:
   """Draws the schedules of `rows`, and a page that shows them."""
   config = workdirs.plain(config)
@@ -105,7 +113,8 @@ MODES: dict[str, Callable[[Any, str], None]] = {
   'train': train,
   'decay': decay,
   'gallery': draw_gallery,
+  'losses': show_losses,
   'report': report,
   'tree': show_tree,
 }
-WITHOUT_CONFIG = ('report', 'tree')
+WITHOUT_CONFIG = ('losses', 'report', 'tree')

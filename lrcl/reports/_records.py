@@ -97,9 +97,14 @@ def _checked(record: Any, where: str) -> dict[str, Any]:
 
 def accuracies(record: Record) -> np.ndarray:
   """Accuracy on every test set, `[seeds, T]`; NaN where none was measured."""
+  return measured(record, 'accuracy')
+
+
+def measured(record: Record, name: str) -> np.ndarray:
+  """A metric of every test set, `[seeds, T]`; NaN where none was measured."""
   seeds = record.get('seeds')
   want = (1 if seeds is None else len(seeds), num_test_sets(record))
-  values = record['metrics'].get('accuracy')
+  values = record['metrics'].get(name)
   if values is None:
     return np.full(want, np.nan)
   try:
@@ -109,7 +114,7 @@ def accuracies(record: Record) -> np.ndarray:
   array = array.reshape(1, -1) if seeds is None else array
   if array.shape != want:
     raise ValueError(
-      f"metrics['accuracy'] must be numbers of shape {want}: seeds by tasks "
+      f'metrics[{name!r}] must be numbers of shape {want}: seeds by tasks '
       '(tasks alone where seeds is null).'
     )
   return array

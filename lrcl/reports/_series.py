@@ -149,15 +149,38 @@ def accuracy_matrix(
     ValueError: if tasks end in another order than 0, 1, 2, ...: with tasks
       that recur, 'after task i' means nothing.
   """
+  return _matrix('accuracy_matrix', records, row, branch, 'accuracy')
+
+
+def loss_matrix(
+  records: Sequence[Record], row: str, branch: str = 'main'
+) -> np.ndarray:
+  """The losses on every test set, `[seeds, T, T]`, as `accuracy_matrix`.
+
+  Of a language model they are nats per token, and `exp` of them perplexities.
+
+  Raises:
+    KeyError: if the branch has no records.
+    ValueError: as `accuracy_matrix`, or if a loss is not one number per test
+      set and seed.
+  """
+  return _matrix('loss_matrix', records, row, branch, 'loss')
+
+
+def _matrix(
+  where: str, records: Sequence[Record], row: str, branch: str, metric: str
+) -> np.ndarray:
   series = continual_series(records, row, branch)
   if series.tasks != tuple(range(len(series.tasks))):
     raise ValueError(
-      f'accuracy_matrix: tasks of {row!r} end in the order '
+      f'{where}: tasks of {row!r} end in the order '
       f'{list(series.tasks)}; a matrix needs 0, 1, 2, ..., each once.'
     )
+  found = _along(records, row, branch, True)
   seeds, _, tasks = series.accuracy.shape
   matrix = np.full((seeds, tasks, tasks), np.nan)
-  matrix[:, : len(series.ends)] = series.accuracy[:, list(series.ends)]
+  for task, end in enumerate(series.ends):
+    matrix[:, task] = _records.measured(found[end], metric)
   return matrix
 
 
