@@ -89,7 +89,8 @@ def _equal_numbers(
       f'{where}: num_tasks is {num_tasks}; there are only {len(days)} dates.'
     )
   parts = np.array_split(order, num_tasks)
-  return tuple(Period(days[p[0]], days[p[-1]] + 1, p) for p in parts)
+  day = np.timedelta64(1, 'D')
+  return tuple(Period(days[p[0]], days[p[-1]] + day, p) for p in parts)
 
 
 def _calendar(
@@ -99,7 +100,8 @@ def _calendar(
   since_zero = days.astype('M8[M]').astype(np.int64) + 12 * 1970
   numbers = since_zero // months
   zero: Any = np.datetime64('0000-01', 'M')
-  first = lambda number: (zero + int(number) * months).astype('M8[D]')
+  length = np.timedelta64(months, 'M')
+  first = lambda number: (zero + int(number) * length).astype('M8[D]')
   periods = []
   for number in range(numbers.min(), numbers.max() + 1):
     members = order[numbers[order] == number]

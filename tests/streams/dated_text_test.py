@@ -214,7 +214,7 @@ _BAD_DATES = {
   'date 1 is None; every document must have a date': [1800, None],
   "date 0 is ''; every document": ['', 1800],
   "date 0 is 'now'; every document": ['now', 1800],
-  'date 1 is .*NaT.*; every document': [1800, np.datetime64('NaT')],
+  'date 1 is .*NaT.*; every document': [1800, np.datetime64('NaT', 'D')],
   "date 0 is '18x0'; it must be an ISO date": ['18x0', 1800],
   'the period from 1810-01-01 to 1820-01-01 has no date': [1800, 1825],
   'there are no dates': [],
