@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from lrcl.base import check_value
+from lrcl.base import check_steps, check_value
 from lrcl.streams._periods import Period, date_periods
 from lrcl.streams._prepare import PrepareTokens
 from lrcl.streams._stream import EvalSet, Stream
@@ -28,6 +28,7 @@ def dated_text(
   epochs: int = 1,
   steps_per_task: int | None = None,
   test_fraction: float = 0.1,
+  test_windows: int | None = None,
   seed: int = 0,
   split_seed: int = 0,
 ) -> Stream:
@@ -53,6 +54,9 @@ def dated_text(
     steps_per_task: steps in a period, instead of `epochs`.
     test_fraction: share of the documents of each period that are held out, at
       least one of them; 0: none, and no `evaluation`.
+    test_windows: at most so many of their windows in each period, at equal
+      distances; None: all. It bounds what an evaluation costs, which for all
+      periods is that of the one with the most windows.
     seed: shuffles the windows of each epoch.
     split_seed: draws the held-out documents, apart from `seed`.
 
@@ -98,6 +102,9 @@ def dated_text(
   evaluation: EvalSet | None = None
   if test_fraction:
     held_out, rows = _windows(texts, test, tokenizer, length)
+    if test_windows is not None:
+      most = check_steps(_WHERE, 'test_windows', test_windows, 1)
+      rows = [_spread(row, most) for row in rows]
     evaluation = make_eval_set(_WHERE, held_out, rows, {}, prepare)
   plan = consecutive_plan(
     _WHERE, pools, batch_size, epochs, steps_per_task, seed
@@ -122,6 +129,12 @@ def _part(
   held = np.zeros(size, bool)
   held[rng.permutation(size)[:count]] = True
   return period.members[~held], period.members[held]
+
+
+def _spread(rows: np.ndarray, most: int) -> np.ndarray:
+  """At most so many of the rows, at equal distances from the first one on."""
+  count = min(most, len(rows))
+  return rows[np.arange(count) * len(rows) // max(count, 1)]
 
 
 def _windows(

@@ -89,6 +89,19 @@ def test_no_tests_on_request():
   assert _make(test_fraction=0).evaluation is None
 
 
+def test_evaluation_may_be_bounded():
+  full, few = _make().evaluation, _make(test_windows=3).evaluation
+  assert full is not None and few is not None
+  assert few.indices.shape == (3, 3) and few.weights.all()
+  for task in range(3):
+    rows = full.indices[task][full.weights[task] > 0]
+    wanted = [rows[i * len(rows) // 3] for i in range(3)]
+    assert few.indices[task].tolist() == wanted
+  same = _make(test_windows=999).evaluation
+  assert same is not None
+  np.testing.assert_array_equal(same.indices, full.indices)
+
+
 def test_windows_are_those_of_token_windows():
   texts, dates = _corpus()
   stream = _make(test_fraction=0)
@@ -242,6 +255,7 @@ def test_bad_dates(message):
     ('batch_size is 99, but task 0 has only', {'batch_size': 99}),
     ('task 0 has no test rows', {'length': 60, 'batch_size': 1}),
     ('length is 0', {'length': 0}),
+    ('test_windows is 0', {'test_windows': 0}),
     ('steps_per_task is 0', {'steps_per_task': 0}),
   ],
 )
