@@ -59,6 +59,20 @@ def si_blurry(train, test):
   )
 
 
+def hide_tasks(train, test):
+  """i-Blurry with no sign of where one task ends and the next begins."""
+  tasks = streams.blurry(
+    train,
+    num_tasks=5,
+    batch_size=1,
+    disjoint=0.5,
+    blurred=0.3,
+    stochastic=False,
+    test=test,
+  )
+  return streams.hide_tasks(tasks, batch_size=4)
+
+
 def scole(train, test):
   """SCoLe: two classes at a time, which return without end."""
   return streams.scole(
@@ -255,6 +269,7 @@ ROWS: dict[Make, str] = {
   online: CLASS,
   i_blurry: CLASS,
   si_blurry: CLASS,
+  hide_tasks: CLASS,
   scole: CLASS,
   scole_unbalanced: CLASS,
   scole_cyclic: CLASS,

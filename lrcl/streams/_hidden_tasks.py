@@ -4,7 +4,7 @@ import dataclasses
 
 from lrcl.base import check_steps
 from lrcl.streams._plan import ENDLESS, make_plan
-from lrcl.streams._prepare import PrepareRows, PrepareSplit
+from lrcl.streams._prepare import PrepareRows, PrepareSplit, PrepareTokens
 from lrcl.streams._stream import Stream
 
 
@@ -21,7 +21,7 @@ def hide_tasks(stream: Stream, *, batch_size: int | None = None) -> Stream:
 
   Args:
     stream: a single stream of listed rows that are the same in every task
-      (`blurry`, or `split` without masks); replicate afterwards.
+      (`blurry`, `dated_text`, or `split` without masks); replicate afterwards.
     batch_size: rows in a batch; None: as many as in those of `stream`. With
       another one tasks may be smaller than a batch: make `stream` with 1.
 
@@ -64,7 +64,7 @@ def _check(stream: Stream) -> None:
   if stream.num_steps == ENDLESS or stream.arms is not None:
     raise ValueError('hide_tasks: the stream has no end, or draws its tasks.')
   prepare = stream.prepare
-  plain = isinstance(prepare, PrepareRows | PrepareSplit)
+  plain = isinstance(prepare, PrepareRows | PrepareSplit | PrepareTokens)
   if not plain or getattr(prepare, 'masked', False):
     raise ValueError(
       f'hide_tasks: prepare is {prepare!r}, by which a batch depends on the '

@@ -164,6 +164,9 @@ def test_goes_through_what_takes_a_stream():
   assert set(stream.source['task'][rows].ravel()) == {0, 1, 2}
   stack = streams.replicate([_make(steps_per_task=5, seed=s) for s in (0, 1)])
   assert stack.chunk(0, 2).indices.shape == (2, 2, 2)
+  hidden = streams.hide_tasks(stream)
+  assert hidden.boundaries == () and hidden.num_steps == 15
+  assert _batch(hidden, 14)['task'].tolist() == [2, 2]
   old = streams.reoccurring(stream, law='recency', share=0.5)
   assert old.batch_spec['labels'].shape == (2, 8)
 
