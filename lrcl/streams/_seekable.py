@@ -7,6 +7,9 @@ from typing import Any
 from lrcl.base import check_steps
 from lrcl.streams._iterator import SeekableIterator
 
+_MOST = 1000
+"""States that are kept at a time."""
+
 
 def seekable(batches: Any, *, keep_every: int = 100) -> SeekableIterator:
   """Lets `from_iterator` read a grain pipeline of batches, and resume it.
@@ -17,8 +20,8 @@ def seekable(batches: Any, *, keep_every: int = 100) -> SeekableIterator:
   * A `grain.IterDataset` or `grain.DataLoader`, or any iterator with
     `get_state` and `set_state`: states are kept in memory, one every so many
     batches, and a seek sets the nearest one before it and reads on from there.
-    A step that this process has passed is reached by fewer than `keep_every`
-    batches. After a restart the first seek reads all batches before its step
+    Where there would be more than 1,000 of them every other one is let go, so
+    that a stream without an end takes no memory without an end. After a restart the first seek reads all batches before its step
     once more: give a map dataset where that is too long.
 
   Either gives the same batches at the same steps, whatever was read before, if
@@ -28,7 +31,7 @@ def seekable(batches: Any, *, keep_every: int = 100) -> SeekableIterator:
 
   Args:
     batches: the pipeline.
-    keep_every: batches between the states that are kept.
+    keep_every: batches between the states that are kept, at first.
 
   Returns:
     What `from_iterator` takes.
@@ -99,6 +102,10 @@ class _ByState:
     return batch
 
   def _keep(self) -> None:
-    if self._step not in self._states:
+    if len(self._states) >= _MOST:
+      self._keep_every *= 2
+      every = self._keep_every
+      self._states = {n: s for n, s in self._states.items() if n % every == 0}
+    if self._step not in self._states and self._step % self._keep_every == 0:
       # A copy: an iterator may hand out the state that it goes on to change.
       self._states[self._step] = copy.deepcopy(self._iterator.get_state())

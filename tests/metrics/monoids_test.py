@@ -56,6 +56,16 @@ def _minimum(rng):
   return Case(metrics.RunningMinimum.empty(TASKS), parts, wanted)
 
 
+def _gap(rng):
+  a, (rows, ended) = _series(rng), _ends(rng)
+  of = metrics.RunningGap.of
+  parts = [of(jnp.asarray(r, 'f'), n) for r, n in zip(a, ended, strict=True)]
+  gap = twins.stability_gap(a, rows)
+  later = np.full(TASKS - len(rows), np.nan)  # switches that are not over
+  wanted = tuple(np.append(gap[name], later) for name in ('drop', 'depth'))
+  return Case(metrics.RunningGap.empty(TASKS), parts, wanted)
+
+
 def _matrix(rng):
   a, (rows, ended) = _series(rng), _ends(rng)
   of = metrics.RunningMatrix.of
@@ -105,6 +115,7 @@ MONOIDS: dict[str, Callable[[np.random.Generator], Case]] = {
   'RunningArea': _area,
   'RunningChange': _change,
   'RunningClasses': _classes,
+  'RunningGap': _gap,
   'RunningMatrix': _matrix,
   'RunningMean': _mean,
   'RunningMinimum': _minimum,

@@ -232,25 +232,26 @@ def test_a_pipeline_resumes_at_any_step(name):
   assert stream.digest == _stream(make).digest
 
 
+class _Counted:
+  """Hands out the state that it goes on to change."""
+
+  def __init__(self):
+    self.state, self.reads = {'next': 0}, 0
+
+  def __next__(self):
+    self.state['next'] += 1
+    self.reads += 1
+    return self.state['next'] - 1
+
+  def get_state(self):
+    return self.state
+
+  def set_state(self, state):
+    self.state = state
+
+
 def test_few_batches_are_read_again():
-  class Counted:
-    """Hands out the state that it goes on to change."""
-
-    def __init__(self):
-      self.state, self.reads = {'next': 0}, 0
-
-    def __next__(self):
-      self.state['next'] += 1
-      self.reads += 1
-      return self.state['next'] - 1
-
-    def get_state(self):
-      return self.state
-
-    def set_state(self, state):
-      self.state = state
-
-  counted = Counted()
+  counted = _Counted()
   batches = seekable(counted, keep_every=10)
   batches.seek(35)
   assert next(batches) == 35 and counted.reads == 36
@@ -258,6 +259,15 @@ def test_few_batches_are_read_again():
     counted.reads = 0
     batches.seek(step)
     assert counted.reads == reads
+    assert next(batches) == step
+
+
+def test_the_states_of_a_long_stream_take_no_more_memory():
+  batches = seekable(_Counted(), keep_every=1)
+  batches.seek(5000)
+  assert len(batches._states) <= 1000
+  for step in (4999, 17, 4096, 0):
+    batches.seek(step)
     assert next(batches) == step
 
 
