@@ -7,10 +7,13 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.papers import sequences
-from experiments.papers import stability_gap_methods as rivals
-from experiments.papers.stability_gap_runs import make_schedules, values_of
-from lrcl import methods, protocols, streams, training
+from experiments.contenders import METHODS, Method
+from experiments.papers.stability_gap_runs import (
+  Scale,
+  make_schedules,
+  values_of,
+)
+from lrcl import protocols, streams
 
 FEATURES, SHARE, GOAL = (64, 64), 0.15, 0.8
 _SCHEDULES = ('constant', 're-warm', 'cosine restart', 'infinite')
@@ -48,55 +51,13 @@ GRID = ('none', 'power', 'uniform')
 """The environments that all schedules meet."""
 
 
-def _sgd(stream: streams.Stream, features: Sequence[int], rates: Any) -> Any:
-  init_fn, apply_fn = sequences.make_mlp(stream, features)
-  return init_fn, lambda setting: training.Learner(
-    methods.scale_by_schedule_value(rates(setting)), apply_fn
-  )
-
-
-def _si(stream: streams.Stream, features: Sequence[int], rates: Any) -> Any:
-  init_fn, apply_fn = sequences.make_mlp(stream, features)
-
-  def make_learner(setting: protocols.Setting) -> training.Learner:
-    sgd = methods.scale_by_schedule_value(rates(setting))
-    tx = methods.synaptic_intelligence(
-      sgd, setting['strength'], form='implicit'
-    )
-    return training.Learner(tx, apply_fn)
-
-  return init_fn, make_learner
-
-
-SGD = rivals.Method(_sgd, (0.0,))
+SGD = METHODS['naive']
 REGULARIZERS = {
-  'EWC': rivals.Method(
-    rivals.METHODS['EWC'].build, (0.1, 1.0, 10.0, 100.0, 1000.0)
-  ),
-  'SI': rivals.Method(_si, (0.01, 0.1, 1.0, 10.0, 100.0)),
-  'LwF': rivals.Method(rivals.METHODS['LwF'].build, (0.1, 0.3, 1.0, 3.0, 10.0)),
+  'EWC': Method(METHODS['EWC'].build, (0.1, 1.0, 10.0, 100.0, 1000.0)),
+  'SI': Method(METHODS['SI'].build, (0.01, 0.1, 1.0, 10.0, 100.0)),
+  'LwF': Method(METHODS['LwF'].build, (0.1, 0.3, 1.0, 3.0, 10.0)),
 }
 """Methods that rehearse nothing; they run in the environment `'none'`."""
-
-
-class Scale(NamedTuple):
-  """How much is done.
-
-  Attributes:
-    task_steps: steps of a task.
-    every: steps between two evaluations.
-    rates: to choose from.
-    strengths: how many of a method's strengths to choose from.
-    tuning_seeds: seeds on which to choose.
-    seeds: seeds to report.
-  """
-
-  task_steps: int
-  every: int
-  rates: Sequence[float]
-  strengths: int
-  tuning_seeds: Sequence[int]
-  seeds: Sequence[int]
 
 
 class Run(NamedTuple):
@@ -192,7 +153,7 @@ def measure(
 
 
 def make_trials(
-  method: rivals.Method, stream: streams.Stream, scale: Scale
+  method: Method, stream: streams.Stream, scale: Scale
 ) -> protocols.Trials:
   """The program of a method, under any schedule."""
   made = make_schedules(scale.task_steps)
@@ -212,7 +173,7 @@ def make_trials(
 
 def _tune(
   trials: protocols.Trials,
-  method: rivals.Method,
+  method: Method,
   scale: Scale,
   schedule: str = 'constant',
 ) -> Run:

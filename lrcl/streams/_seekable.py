@@ -21,8 +21,9 @@ def seekable(batches: Any, *, keep_every: int = 100) -> SeekableIterator:
     `get_state` and `set_state`: states are kept in memory, one every so many
     batches, and a seek sets the nearest one before it and reads on from there.
     Where there would be more than 1,000 of them every other one is let go, so
-    that a stream without an end takes no memory without an end. After a restart the first seek reads all batches before its step
-    once more: give a map dataset where that is too long.
+    that a stream without an end takes no memory without an end. After a restart
+    the first seek reads all batches before its step once more: give a map
+    dataset where that is too long.
 
   Either gives the same batches at the same steps, whatever was read before, if
   the pipeline is deterministic; so put the seed into its own operations. Its
