@@ -18,7 +18,6 @@ same grid does not run it again. MNIST and Fashion-MNIST take --data_dir, which
 """
 
 from collections.abc import Mapping, Sequence
-import hashlib
 import json
 import pathlib
 import sys
@@ -29,7 +28,7 @@ import numpy as np
 
 from experiments import command_line, contenders, references
 from experiments.papers import images
-from lrcl import protocols
+from lrcl import protocols, training
 
 _DATA = flags.DEFINE_enum(
   'data', 'digits', get_args(images.Name), 'The images.'
@@ -52,12 +51,14 @@ _SCHEDULES = flags.DEFINE_list(
   f'Of {", ".join(contenders.SCHEDULES)}.',
 )
 _RATES = flags.DEFINE_list(
-  'rates', ['0.01', '0.03', '0.1', '0.3', '1'], 'Peaks of the rate to try.'
+  'rates',
+  ['0.003', '0.01', '0.03', '0.1', '0.3', '1'],
+  'Peaks of the rate to try.',
 )
 _STEPS = flags.DEFINE_integer('steps_per_task', 60, 'Steps in each task.')
 _NUM_TASKS = flags.DEFINE_integer('num_tasks', 5, 'Tasks, where it is free.')
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 16, 'Rows in a batch.')
-_BUDGET = flags.DEFINE_integer('budget', 8, 'Settings each contender may try.')
+_BUDGET = flags.DEFINE_integer('budget', 9, 'Settings each contender may try.')
 _TUNING_SEEDS = flags.DEFINE_integer('tuning_seeds', 2, 'Seeds to tune on.')
 _SEEDS = flags.DEFINE_integer('seeds', 3, 'Seeds to report.')
 _HALF_SEED = flags.DEFINE_integer('half_seed', 0, 'Deals the classes out.')
@@ -124,7 +125,8 @@ def _check() -> None:
 def _scenario(name: str, halves: protocols.Halves) -> dict[str, list[float]]:
   """Runs and prints a scenario, or prints what is there of it."""
   settings = {'scenario': name, **_settings()}
-  path = pathlib.Path(_WORKDIR.value) / f'{name}-{_digest(settings)}.json'
+  digest = training.digest_config(settings)[:8]
+  path = pathlib.Path(_WORKDIR.value) / f'{name}-{digest}.json'
   if path.exists():
     kept = json.loads(path.read_text())
     print(f'\n{name} (from {path})\n{kept["table"]}')
@@ -186,11 +188,6 @@ def _settings() -> dict[str, Any]:
   flags_ = flags.FLAGS.flags_by_module_dict()[sys.argv[0]]
   skipped = ('workdir', 'scenarios', 'data_dir')
   return {f.name: f.value for f in flags_ if f.name not in skipped}
-
-
-def _digest(settings: Mapping[str, Any]) -> str:
-  text = json.dumps(settings, sort_keys=True)
-  return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 if __name__ == '__main__':
