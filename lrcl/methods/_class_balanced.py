@@ -110,31 +110,30 @@ def _offer_row(book: _Book, row: Any) -> tuple[_Book, jax.Array]:
   drawn = _random.below(
     jnp.where(is_full, words[0], words[1]), jnp.where(is_full, number, held)
   )
-  slot = jnp.where(drawn < held, _class_counts.pick(rivals, drawn), capacity)
-  slot = jnp.where(classes.stored < capacity, classes.stored, slot)
-  slot = jnp.where(valid, slot, capacity)
   # Most rows find no slot once the memory is full, and change only `met`.
-  classes, largest, full, own = _boundary.run_if(
-    slot < capacity,
+  found = valid & ((classes.stored < capacity) | (drawn < held))
+  classes, largest, full, own, slot = _boundary.run_if(
+    found,
     _insert,
-    (classes, largest, full, own),
-    slot,
-    label,
-    is_full,
+    (classes, largest, full, own, jnp.int32(capacity)),
+    (label, is_full, rivals, drawn),
   )
   met = jnp.where(own & valid, number, met)
   return (classes, largest, met, full), slot
 
 
-def _insert(carry: Any, slot: Any, label: Any, is_full: Any) -> Any:
-  """Writes a row to a slot: the books, and which slots have its class now."""
-  classes, _, full, _ = carry
-  here = jnp.arange(classes.labels.size) == slot
+def _insert(carry: Any, row: Any) -> Any:
+  """Writes a row to a slot: the books, which slots have its class, the slot."""
+  (classes, _, full, *_), (label, is_full, rivals, drawn) = carry, row
+  capacity = classes.labels.size
+  slot = _class_counts.pick(rivals, drawn)
+  slot = jnp.where(classes.stored < capacity, classes.stored, slot)
+  here = jnp.arange(capacity) == slot
   classes, own = _class_counts.insert(classes, slot, label)
   largest = _largest(classes)
-  is_filled = classes.stored == classes.labels.size
+  is_filled = classes.stored == capacity
   full = jnp.where(here, is_full, full) | (largest & is_filled)
-  return classes, largest, full, own
+  return classes, largest, full, own, slot
 
 
 def _largest(classes: Classes) -> jax.Array:
