@@ -153,10 +153,9 @@ def own_part(updates: Any, state: DropAndGrowState, changed: Any) -> Any:
   )
 
 
-def exchange(state, params, steps, gradient, settings) -> tuple[Any, Any]:
-  """Exchanges entries if it is time; `(state, entries that stayed)`."""
-  sparse = lambda t: tree.mask_like(t, state.mask)
-  gradient, grow = sparse(gradient), settings.exchange.grow
+def follow(state, gradient, grow: _sparse_masks.Grow) -> tuple[Any, Any]:
+  """Notes what entries grow by; `(state, the gradient that decides it)`."""
+  gradient = tree.mask_like(gradient, state.mask)
   if grow == 'momentum':
     gradient = optax.tree.update_moment(
       jax.tree.map(_quadratic.wide, gradient), state.momentum, _DECAY, 1
@@ -165,44 +164,64 @@ def exchange(state, params, steps, gradient, settings) -> tuple[Any, Any]:
   if grow == 'unfired':
     fired = jax.tree.map(jnp.logical_or, state.fired, state.mask)
     state = state._replace(fired=fired)
+  return state, gradient
+
+
+def settle(state, params, steps, gradient, changed, settings) -> Any:
+  """`(state, steps)` after a change of task, or of entries if it is time.
+
+  At every other step nothing is read here: what is outside the task's own part
+  is where it belongs, and `own_part` keeps it there.
+  """
   due = (state.count > 0) & (state.count % settings.every == 0)
-  counts = _counts(state.dense, settings)
+  rest = state._replace(mask=(), key=(), momentum=(), inner_state=())
 
-  def swap(carry, params, steps, gradient, fired, count):
-    mask, _, key = carry
-    key, draw = jax.random.split(key)
-    rate = jnp.asarray(settings.death_rate(count), jnp.float32)
-    rate = jnp.clip(rate, 0.0, 1.0)
-    keys = iter(jax.random.split(draw, max(len(jax.tree.leaves(mask)), 1)))
+  def turn(carry, rest, *reads):
+    mask, key, steps = carry
+    mask, kept, key = _boundary.run_if(
+      due,
+      lambda *carry_and_reads: _swap(*carry_and_reads, settings),
+      (mask, mask, key),
+      steps,
+      *reads,
+      rest.fired,
+      rest.count,
+    )
+    now = rest._replace(mask=mask)
+    return mask, key, _finish(steps, reads[0], now, kept, changed)
 
-    def leaf(number, mask, param, step, gradient, *fired):
-      own = next(keys)
-      if number == mask.size:
-        return mask, mask
-      values = param + step.astype(param.dtype)
-      ever = fired[0] if fired else None
-      return settings.exchange(mask, values, gradient, ever, rate, own)
-
-    rest = (fired,) if grow == 'unfired' else ()
-    pairs = jax.tree.map(leaf, counts, mask, params, steps, gradient, *rest)
-    part = lambda i: jax.tree.map(lambda _, pair: pair[i], mask, pairs)
-    return part(0), part(1), key
-
-  mask, kept, key = _boundary.run_if(
-    due,
-    swap,
-    (state.mask, state.mask, state.key),
-    sparse(params),
-    sparse(steps),
-    gradient,
-    state.fired,
-    state.count,
+  carry = state.mask, state.key, steps
+  mask, key, steps = _boundary.run_if(
+    due | changed, turn, carry, rest, params, gradient
   )
-  return state._replace(mask=mask, key=key), kept
+  return state._replace(mask=mask, key=key), steps
 
 
-def finish(steps, params, state, kept, changed) -> Any:
-  """Updates that end inside the mask, in the parameters' dtypes.
+def _swap(carry, steps, params, gradient, fired, count, settings) -> Any:
+  """Exchanges entries of every leaf; carries `(mask, those kept, key)`."""
+  mask, _, key = carry
+  key, draw = jax.random.split(key)
+  rate = jnp.asarray(settings.death_rate(count), jnp.float32)
+  rate = jnp.clip(rate, 0.0, 1.0)
+  keys = iter(jax.random.split(draw, max(len(jax.tree.leaves(mask)), 1)))
+
+  def leaf(number, mask, param, step, gradient, *fired):
+    own = next(keys)
+    if number == mask.size:
+      return mask, mask
+    values, ever = param + step, fired[0] if fired else None
+    return settings.exchange(mask, values, gradient, ever, rate, own)
+
+  params, steps = (tree.mask_like(t, mask) for t in (params, steps))
+  ever = (fired,) if settings.exchange.grow == 'unfired' else ()
+  numbers = _counts(mask, settings)
+  pairs = jax.tree.map(leaf, numbers, mask, params, steps, gradient, *ever)
+  part = lambda i: jax.tree.map(lambda _, pair: pair[i], mask, pairs)
+  return part(0), part(1), key
+
+
+def _finish(steps, params, state, kept, changed) -> Any:
+  """Updates that end inside the mask.
 
   An entry is moved by the difference to its new value only where one of both
   is 0 or they are equal: there the sum with the parameter is exact.
@@ -210,7 +229,6 @@ def finish(steps, params, state, kept, changed) -> Any:
   again = changed & state.seen[state.task_id]
 
   def leaf(kept, mask, used, dense, private, step, param):
-    step = step.astype(param.dtype)
     if tree.is_masked(mask):
       return jnp.where(again, private[state.task_id] - param, step)
     value = jnp.where(used | changed, dense, jnp.zeros_like(param))
