@@ -8,7 +8,9 @@ there). Every method has consolidated before the clock starts, so its penalty
 is at work, and the stream has five tasks, so that what happens at a change of
 task is in the time. A look back at a task's data is not, since it is no step,
 nor is an exchange of `drop_and_grow`, which is due at every 400th; the lines
-below the table give them apart.
+below the table give them apart. The last ones hold a step among 50 tasks
+against one among 5: what is consolidated online must not grow with their
+number.
 
 Each ratio is that of the medians over repeats of runs through `train_stream`,
 interleaved A/B/A/B in one process on one thread, warm. Wanted are at most 1.3
@@ -39,11 +41,10 @@ What only moves memory (`dynamic_ema` reads and writes 17 MB here) depends on
 how the machine's memory compares with its arithmetic: on one the same code
 took 1.28, on another 1.5.
 
-A method of one's own is one more row of `ROWS`.
+A method of one's own is one more row of `method_rows.ROWS`.
 """
 
 # isort: skip_file
-from collections.abc import Callable
 import dataclasses
 import functools
 import statistics
@@ -56,10 +57,10 @@ from benchmarks import one_thread  # noqa: F401  before jax
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from benchmarks import problem
-from lrcl import methods, models, streams, training, tree
+from benchmarks.method_rows import ROWS, SETTING, make_model, rate, sparse
+from lrcl import methods, streams, training
 
 _DATA_DIR = flags.DEFINE_string('data_dir', None, 'Where TFDS data sets are.')
 _REPEATS = flags.DEFINE_integer('repeats', 9, 'Runs of each, interleaved.')
@@ -67,204 +68,6 @@ _STEPS = flags.DEFINE_integer('steps_per_task', 40, 'Steps in each task.')
 _ONLY = flags.DEFINE_string(
   'only', '', 'Only rows whose label contains one of these, comma-separated.'
 )
-
-SETTING, ONLINE = problem.SETTINGS
-PENALTY, REPLAY = 1.3, 2.2
-BOTH = REPLAY + PENALTY - 1
-S = 1e-3  # a strength at which no form diverges; time does not depend on it
-
-
-def rate():
-  return methods.scale_by_schedule_value(SETTING.rate)
-
-
-def replay(stream, *links, **kwargs):
-  """`links` in front of the rate, all of it with a memory."""
-  return remember(stream, optax.chain(*links, rate()), **kwargs)
-
-
-def remember(stream, inner, example=None, **kwargs):
-  """A memory around `inner` that draws as many rows as the batch has."""
-  example = stream.batch_spec if example is None else example
-  size = SETTING.batch_size
-  return methods.with_memory(inner, problem.CAPACITY, example, size, **kwargs)
-
-
-def dark_replay(stream):
-  """Replay of stored logits."""
-  logits = jax.ShapeDtypeStruct((SETTING.batch_size, 10), jnp.float32)
-  example = {**stream.batch_spec, 'logits': logits}
-  distil = methods.add_distillation_on_memory(make_model()[1])
-  return replay(stream, distil, example=example, store=('logits',))
-
-
-def retrieve(stream):
-  """Replay of the half that the batch would harm most."""
-  inner = optax.chain(methods.add_memory_gradient(), rate())
-  size = SETTING.batch_size // 2
-  return remember(stream, methods.retrieve_interfered(inner, size))
-
-
-def relabel(stream):
-  """Replay of half as many rows, each under both of its labels."""
-  inner = optax.chain(methods.add_memory_gradient(), rate())
-  parents = (-1, -1, *(i % 2 for i in range(8)))  # ten nodes, two levels
-  wrapped = methods.relabel_memory(inner, make_model()[1], parents)
-  size = SETTING.batch_size // 2
-  return methods.with_memory(wrapped, problem.CAPACITY, stream.batch_spec, size)
-
-
-def diverse(stream):
-  """Replay from a memory of rows whose gradients differ."""
-  inner = optax.chain(methods.add_memory_gradient(), rate())
-  size = ONLINE.batch_size
-  return methods.with_memory(
-    inner, problem.CAPACITY, stream.batch_spec, size, policy='gss'
-  )
-
-
-def gem(stream):
-  """Four past tasks with a quarter of the batch each, at the end."""
-  size = SETTING.batch_size // 4
-  project = methods.project_on_memories(
-    problem.TASKS, size, stream.batch_spec, sign=-1
-  )
-  return optax.chain(rate(), project)
-
-
-def sparse(stream, every):
-  """A tenth of the network for each task, some of it exchanged."""
-  return methods.drop_and_grow(
-    rate(), 0.1, stream.num_tasks, death_rate=0.3, every=every
-  )
-
-
-def recycle(method, **kwargs):
-  """One that needs to know the layers of the network."""
-  module = make_module()
-  activations_fn = models.activations_from_module(module)
-  return method(rate(), models.unit_graph(module), activations_fn, **kwargs)
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-  """One method.
-
-  Attributes:
-    make: makes the whole chain, rate included, for a stream.
-    wanted: the ratio that it should not exceed; None where there is no limit.
-    bare: what it is compared with, where that is not the rate alone.
-    setting: the network and the batch.
-  """
-
-  make: Callable[[streams.Stream], optax.GradientTransformation]
-  wanted: float | None = PENALTY
-  bare: Callable[[], optax.GradientTransformation] = rate
-  setting: problem.Setting = SETTING
-
-
-def adam():
-  return optax.chain(optax.scale_by_adam(), rate())
-
-
-ROWS = {
-  'add_l2_anchor': Row(lambda _: optax.chain(methods.add_l2_anchor(S), rate())),
-  'add_l2_anchor, at each task': Row(
-    lambda _: optax.chain(
-      methods.consolidate_at_task_change(methods.add_l2_anchor(S)), rate()
-    )
-  ),
-  'with_l2_anchor, implicit': Row(lambda _: methods.with_l2_anchor(rate(), S)),
-  'add_ewc_penalty': Row(
-    lambda _: optax.chain(methods.add_ewc_penalty(S), rate())
-  ),
-  'add_ewc_penalty, Adam': Row(
-    lambda _: optax.chain(methods.add_ewc_penalty(S), adam()), bare=adam
-  ),
-  'with_ewc_penalty, decoupled': Row(
-    lambda _: methods.with_ewc_penalty(rate(), S, form='decoupled')
-  ),
-  'with_ewc_penalty, implicit': Row(
-    lambda _: methods.with_ewc_penalty(rate(), S)
-  ),
-  'synaptic_intelligence': Row(
-    lambda _: methods.synaptic_intelligence(rate(), S)
-  ),
-  'synaptic_intelligence, implicit': Row(
-    lambda _: methods.synaptic_intelligence(rate(), S, form='implicit')
-  ),
-  'ewc_plus_plus': Row(lambda _: methods.ewc_plus_plus(rate(), S)),
-  'riemannian_walk': Row(lambda _: methods.riemannian_walk(rate(), S)),
-  'normalize_and_project': Row(
-    lambda _: optax.chain(rate(), methods.normalize_and_project())
-  ),
-  'scale_groups': Row(
-    lambda _: optax.chain(methods.scale_groups({'^Dense': 0.01}), rate())
-  ),
-  'metaplastic_kl': Row(
-    lambda _: optax.chain(methods.metaplastic_kl(2.0, strength=S), rate())
-  ),
-  'params_ema': Row(lambda _: optax.chain(methods.params_ema(0.99), rate())),
-  'params_window, every 10th': Row(
-    lambda _: optax.chain(methods.params_window(5, every=10), rate())
-  ),
-  'dynamic_ema': Row(lambda _: optax.chain(methods.dynamic_ema(), rate())),
-  'project_scales': Row(
-    lambda _: optax.chain(
-      rate(), methods.project_scales(mask=tree.path_mask('Dense_./bias'))
-    )
-  ),
-  'shrink_and_perturb, at each task': Row(
-    lambda _: optax.chain(rate(), methods.shrink_and_perturb(0.6, 0.01))
-  ),
-  'reset_on_task, Adam': Row(
-    lambda _: optax.chain(methods.reset_on_task(optax.scale_by_adam()), rate()),
-    bare=adam,
-  ),
-  'drop_and_grow': Row(lambda stream: sparse(stream, 400)),
-  'redo, every 20': Row(lambda _: recycle(methods.redo, every=20)),
-  'continual_backprop': Row(
-    lambda _: recycle(methods.continual_backprop, replacement_rate=1e-3)
-  ),
-  **{
-    f'orthogonal_gradient, {count}': Row(
-      lambda _, count=count: optax.chain(
-        rate(), methods.orthogonal_gradient(count)
-      ),
-      1 + (PENALTY - 1) * count / 5,
-    )
-    for count in (5, 20)
-  },
-  'add_memory_gradient': Row(
-    lambda stream: replay(stream, methods.add_memory_gradient()), REPLAY
-  ),
-  'add_distillation_on_memory': Row(dark_replay, REPLAY),
-  'retrieve_interfered': Row(retrieve, None),
-  'relabel_memory': Row(relabel, None),
-  'refresh, no noise': Row(lambda _: methods.refresh(rate(), noise=0.0), None),
-  'refresh': Row(lambda _: methods.refresh(rate()), None),
-  'project_on_memory': Row(
-    lambda stream: remember(
-      stream, optax.chain(rate(), methods.project_on_memory(-1))
-    ),
-    BOTH,
-  ),
-  'project_on_memories': Row(gem, BOTH),
-  **{
-    f'add_memory_gradient, {policy}': Row(
-      lambda stream, policy=policy: replay(
-        stream, methods.add_memory_gradient(), policy=policy
-      ),
-      wanted,
-    )
-    for policy, wanted in (
-      ('ring', REPLAY),
-      ('class_balanced', REPLAY),
-      ('importance', None),
-    )
-  },
-  'add_memory_gradient, gss': Row(diverse, None, setting=ONLINE),
-}
 
 
 @functools.cache
@@ -282,10 +85,10 @@ def load():
 
 
 @functools.cache
-def make_stream(setting):
-  stream = streams.split(
+def make_stream(setting, make=streams.split, num_tasks=problem.TASKS):
+  stream = make(
     load()[1],
-    num_tasks=problem.TASKS,
+    num_tasks=num_tasks,
     batch_size=setting.batch_size,
     steps_per_task=_STEPS.value,
     transform=problem.normalize,
@@ -293,16 +96,6 @@ def make_stream(setting):
   source: Any = stream.source
   source = {name: jnp.asarray(column) for name, column in source.items()}
   return dataclasses.replace(stream, source=source)
-
-
-def make_module(setting=SETTING):
-  widths = (setting.width, setting.width)
-  return models.MLP(widths, 10, initializer='uniform')
-
-
-@functools.cache
-def make_model(setting=SETTING):
-  return models.from_module(make_module(setting), jnp.zeros((1, 784)))
 
 
 def make_run(stream, model, tx):
@@ -330,11 +123,12 @@ def seconds(run) -> float:
   return time.process_time() - began
 
 
-def medians(*runs) -> list[float]:
+def medians(*runs, repeats=None) -> list[float]:
   """Of interleaved repeats, after one that compiles."""
   for run in runs:
     run()
-  times = [[seconds(run) for run in runs] for _ in range(_REPEATS.value)]
+  repeats = _REPEATS.value if repeats is None else repeats
+  times = [[seconds(run) for run in runs] for _ in range(repeats)]
   return [statistics.median(spent) for spent in zip(*times, strict=True)]
 
 
@@ -395,6 +189,28 @@ def measure_exchange(stream, model, every=4) -> None:
   print(f'{"an exchange of drop_and_grow":35}{steps:6.2f}', flush=True)
 
 
+ONLINE_FORMS = (
+  'add_l2_anchor, at each task',
+  'synaptic_intelligence',
+  'ewc_plus_plus',
+  'riemannian_walk',
+)
+
+
+def measure_growth(few=problem.TASKS, many=50) -> None:
+  """Prints a step among many permuted tasks over one among few."""
+  for label in ONLINE_FORMS:
+    runs, steps = [], []
+    for num_tasks in (few, many):
+      stream = make_stream(SETTING, streams.permuted, num_tasks)
+      tx = ROWS[label].make(stream)
+      runs.append(make_run(stream, make_model(), tx)[0])
+      steps.append(stream.num_steps)
+    spent = medians(*runs, repeats=min(3, _REPEATS.value))
+    ratio = spent[1] / steps[1] / (spent[0] / steps[0])
+    print(f'{label:35}{ratio:6.2f}', flush=True)
+
+
 def main(argv: list[str]) -> None:
   del argv
   name, _ = load()
@@ -408,6 +224,8 @@ def main(argv: list[str]) -> None:
   print('one look back at a task, in steps of the bare optimizer over it')
   measure_passes(make_stream(SETTING), make_model())
   measure_exchange(make_stream(SETTING), make_model())
+  print('a step among 50 tasks over one among 5')
+  measure_growth()
   print(f'{sum(good)} of {len(good)} within what is wanted')
 
 
