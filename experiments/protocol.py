@@ -9,8 +9,12 @@ other the best one is run once per seed, and its figures are printed: the rank
 table of each scenario, then that over all scenarios. Rows of naive SGD, joint
 training, the nearest class mean and chance are always there.
 
-Time: 3 minutes on 2 CPU cores as it stands. Expected: replay first after joint
-training in both scenarios, whatever the schedule.
+Time: a minute on 2 CPU cores as it stands. Expected: of what is trained task by
+task, replay first in both scenarios under all three schedules, with 0.93 to
+0.95 (class) and 0.86 to 0.89 (permuted) of joint training's 0.97 and 0.91. EWC
+comes behind the nearest class mean in the first (0.3 to 0.4, naive SGD 0.3) and
+beats it in the second under one schedule only (infinite, 0.79 to 0.69). Naive
+SGD takes the smallest rate where all fails: 'edge of the grid'.
 
 A scenario is written to --workdir when it is done, and a second start of the
 same grid does not run it again. MNIST and Fashion-MNIST take --data_dir, which
@@ -52,13 +56,13 @@ _SCHEDULES = flags.DEFINE_list(
 )
 _RATES = flags.DEFINE_list(
   'rates',
-  ['0.003', '0.01', '0.03', '0.1', '0.3', '1'],
+  ['0.001', '0.003', '0.01', '0.03', '0.1', '0.3', '1', '3'],
   'Peaks of the rate to try.',
 )
 _STEPS = flags.DEFINE_integer('steps_per_task', 60, 'Steps in each task.')
 _NUM_TASKS = flags.DEFINE_integer('num_tasks', 5, 'Tasks, where it is free.')
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 16, 'Rows in a batch.')
-_BUDGET = flags.DEFINE_integer('budget', 9, 'Settings each contender may try.')
+_BUDGET = flags.DEFINE_integer('budget', 12, 'Settings each contender may try.')
 _TUNING_SEEDS = flags.DEFINE_integer('tuning_seeds', 2, 'Seeds to tune on.')
 _SEEDS = flags.DEFINE_integer('seeds', 3, 'Seeds to report.')
 _HALF_SEED = flags.DEFINE_integer('half_seed', 0, 'Deals the classes out.')
