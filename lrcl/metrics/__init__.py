@@ -33,6 +33,7 @@ from lrcl.metrics._running import RunningChange as RunningChange
 from lrcl.metrics._running import RunningMean as RunningMean
 from lrcl.metrics._running import RunningMinimum as RunningMinimum
 from lrcl.metrics._running_gap import RunningGap as RunningGap
+from lrcl.metrics._running_recovery import RunningRecovery as RunningRecovery
 from lrcl.metrics._running_series import RunningArea as RunningArea
 from lrcl.metrics._running_series import RunningClasses as RunningClasses
 from lrcl.metrics._running_series import RunningMatrix as RunningMatrix

@@ -11,9 +11,8 @@ class RunningGap(NamedTuple):
 
   Tasks end in the order 0, 1, ... . A stretch does not know how many had ended
   before it, so it keeps the mean over the tasks `0..k` for every k until an end
-  of its own. `recovery_steps` has no such form: the level that counts as
-  recovered is known only at the next task's end, and every evaluation before it
-  may be the one; take it from a series.
+  of its own. `recovery_steps` needs the evaluations between two ends:
+  `RunningRecovery`.
 
   Attributes:
     head: `[T]`, entry k: the lowest mean over `0..k` up to the first end.

@@ -66,6 +66,19 @@ def _gap(rng):
   return Case(metrics.RunningGap.empty(TASKS), parts, wanted)
 
 
+def _recovery(rng):
+  a, (rows, ended) = _series(rng), _ends(rng)
+  clock = np.cumsum(rng.integers(1, 50, ROWS)).tolist()
+  room = {'evaluations': ROWS - 1}  # the first task's end needs none
+  of = lambda row, step, end: metrics.RunningRecovery.of(
+    jnp.asarray(row, 'f'), step, end, **room
+  )
+  parts = [of(*x) for x in zip(a, clock, ended, strict=True)]
+  found = twins.stability_gap(a, rows, clock)['recovery_steps']
+  wanted = np.append(found, np.full(TASKS - len(rows), np.nan))
+  return Case(metrics.RunningRecovery.empty(TASKS, **room), parts, wanted)
+
+
 def _matrix(rng):
   a, (rows, ended) = _series(rng), _ends(rng)
   of = metrics.RunningMatrix.of
@@ -119,6 +132,7 @@ MONOIDS: dict[str, Callable[[np.random.Generator], Case]] = {
   'RunningMatrix': _matrix,
   'RunningMean': _mean,
   'RunningMinimum': _minimum,
+  'RunningRecovery': _recovery,
 }
 
 _merge = jax.jit(lambda first, second: first.merge(second))
@@ -192,6 +206,19 @@ def test_nothing_yet_is_undefined():
   assert np.isnan(metrics.RunningMatrix.empty(2).compute()).all()
   one = metrics.RunningClasses.of(jnp.array([0.5, 1.0]))
   assert np.isnan(one.compute())  # one evaluation, as for the function
+
+
+def test_recovery_without_room_is_nan():
+  rows = np.array([[0.9, 0], [0.4, 0.5], [0.8, 0.7], [0.8, 0.8]], 'f')
+
+  def measure(room):
+    running = metrics.RunningRecovery.empty(2, evaluations=room)
+    for step, (row, end) in enumerate(zip(rows, (0, -1, -1, 1), strict=True)):
+      part = metrics.RunningRecovery.of(row, step, end, evaluations=room)
+      running = running.merge(part)
+    return float(running.compute()[0])
+
+  assert measure(3) == 2 and np.isnan(measure(2))
 
 
 def test_a_task_that_ends_twice_keeps_the_last_row():
