@@ -97,6 +97,16 @@ def test_public_names_have_docstrings(package):
   assert bare == []
 
 
+@pytest.mark.parametrize('package', _PACKAGES)
+def test_public_functions_have_an_example_that_runs(package):
+  without = [
+    name
+    for name, thing in _public(package).items()
+    if inspect.isfunction(thing) and '>>>' not in (inspect.getdoc(thing) or '')
+  ]
+  assert without == []
+
+
 @pytest.mark.parametrize('package', _PLUMBING)
 def test_public_functions_give_references(package):
   names = _public(package)

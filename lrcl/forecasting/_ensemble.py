@@ -85,6 +85,16 @@ def bootstrap_laws(
   Raises:
     ValueError: if a number is out of range, or a fit is impossible.
 
+  Example:
+    >>> from lrcl.forecasting import AnnealingLaw, fit_annealing_law
+    >>> true = AnnealingLaw(2.6, 0.43, 0.55, 0.41)
+    >>> rates = [np.full(2000, 4e-4), np.linspace(4e-4, 0.0, 2000)]
+    >>> steps = np.arange(99, 2000, 100)
+    >>> curves = [Curve(lrs, true.predict(lrs, steps), steps) for lrs in rates]
+    >>> laws = bootstrap_laws(fit_annealing_law, curves, num_laws=3)
+    >>> laws.members.floor.round(2).tolist()  # no noise: the same from any draw
+    [2.6, 2.6, 2.6]
+
   References:
     Politis and Romano, 1992, *A circular block-resampling procedure for
     stationary data*, in: Exploring the Limits of Bootstrap, Wiley.
@@ -120,6 +130,16 @@ def leave_curves_out(
 
   Raises:
     ValueError: if without one of the curves the rest do not determine a law.
+
+  Example:
+    >>> from lrcl.forecasting import AnnealingLaw, fit_annealing_law
+    >>> true = AnnealingLaw(2.6, 0.43, 0.55, 0.41)
+    >>> rates = [np.full(2000, 4e-4), *np.linspace(4e-4, [0.0, 1e-4], 2000).T]
+    >>> steps = np.arange(99, 2000, 100)
+    >>> curves = [Curve(lrs, true.predict(lrs, steps), steps) for lrs in rates]
+    >>> laws = leave_curves_out(fit_annealing_law, curves)
+    >>> laws.members.floor.round(2).tolist()
+    [2.6, 2.6, 2.6]
 
   References:
     Quenouille, 1956, `Notes on Bias in Estimation

@@ -51,6 +51,20 @@ def fit_continual_annealing_law(
     ValueError: if a curve has no `pretraining`, or the curves cannot determine
       the law.
 
+  Example:
+    >>> true = ContinualAnnealingLaw(2.0, 0.5, 0.5, 0.4, 0.3, 0.2, 1.0, 0.5)
+    >>> flat, falling = np.full(2000, 4e-4), np.linspace(4e-4, 0.0, 2000)
+    >>> steps, curves = np.arange(99, 2000, 100), []
+    >>> for before in (flat, falling):
+    ...   for lrs in (flat, falling):
+    ...     losses = true.predict(lrs, steps, pretraining=before)
+    ...     curves.append(Curve(lrs, losses, steps, 'run', before))
+    >>> law = fit_continual_annealing_law(curves)
+    >>> lrs = 0.5 * (flat + falling)  # not among them
+    >>> end = lambda law: law.predict(lrs, pretraining=flat)[-1]
+    >>> bool(abs(end(law) - end(true)) < 1e-3)
+    True
+
   References:
     Wang et al., 2025, `Learning Dynamics in Continual Pre-Training for Large
     Language Models <https://arxiv.org/abs/2505.07796>`_.

@@ -76,6 +76,16 @@ def fit_multi_power_law(
     TypeError: if something else than curves is given.
     ValueError: if the curves cannot determine the law; says what is missing.
 
+  Example:
+    >>> true = MultiPowerLaw(2.6, 0.5, 0.5, 400.0, 2.0, 0.58, 0.64)
+    >>> rates = [np.full(2000, 4e-4), np.linspace(4e-4, 0.0, 2000)]
+    >>> steps = np.arange(99, 2000, 100)
+    >>> curves = [Curve(lrs, true.predict(lrs, steps), steps) for lrs in rates]
+    >>> law = fit_multi_power_law(curves)
+    >>> lrs = np.linspace(4e-4, 4e-5, 2000)  # not among them
+    >>> bool(abs(law.predict(lrs)[-1] - true.predict(lrs)[-1]) < 1e-3)
+    True
+
   References:
     Luo et al., 2025, `A Multi-Power Law for Loss Curve Prediction Across
     Learning Rate Schedules <https://arxiv.org/abs/2503.12811>`_, code at

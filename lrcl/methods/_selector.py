@@ -154,6 +154,14 @@ def expert_params(opt_state: Any, params: base.Params) -> dict[str, Any]:
 
   Raises:
     ValueError: if there are no experts in `opt_state`.
+
+  Example:
+    >>> from lrcl import methods
+    >>> tx = methods.with_task_experts(optax.sgd(1.0), 2)
+    >>> params = jnp.zeros(())
+    >>> found = expert_params(tx.init(params), params)
+    >>> found['experts'].shape, int(found['count']), found['selector']
+    ((2,), 1, None)
   """
   state = _experts(opt_state)
   put = lambda bank, x: bank.at[state.active].set(x)

@@ -28,6 +28,13 @@ def conv_same(x: jax.Array, kernel: jax.Array) -> jax.Array:
   Raises:
     ValueError: if the kernel's height or width is even.
 
+  Example:
+    >>> ones = jnp.ones((1, 3, 3, 1))
+    >>> print(conv_same(ones, jnp.ones((3, 3, 1, 1)))[0, :, :, 0])
+    [[4. 6. 4.]
+     [6. 9. 6.]
+     [4. 6. 4.]]
+
   References:
     Chellapilla et al., `High performance convolutional neural networks for
     document processing <https://inria.hal.science/inria-00112631>`_, 2006
@@ -58,6 +65,10 @@ def max_pool(x: jax.Array) -> jax.Array:
 
   Returns:
     `[batch, rows // 2, columns // 2, channels]`.
+
+  Example:
+    >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0].tolist()
+    [[5.0, 7.0], [13.0, 15.0]]
   """
   batch, rows, columns, channels = x.shape
   rows, columns = rows // 2, columns // 2

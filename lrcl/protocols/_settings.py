@@ -55,6 +55,13 @@ def tune(
 
   Raises:
     ValueError: if a seed is both tuned on and reported.
+
+  Example:
+    >>> measure = lambda setting, key: (setting['rate'] - 2.0) ** 2
+    >>> found = tune(
+    ...   measure, {'rate': [1.0, 2.0, 4.0]}, tuning_seeds=(0, 1), seeds=(2, 3))
+    >>> found.setting, found.losses.tolist()
+    ({'rate': 2.0}, [0.0, 0.0])
   """
   if set(tuning_seeds) & set(seeds):
     raise ValueError(
@@ -99,6 +106,11 @@ def sweep(
 
   Returns:
     `[settings, seeds, ...]`, float64.
+
+  Example:
+    >>> measure = lambda setting, key: (setting['rate'] - 2.0) ** 2
+    >>> sweep(measure, {'rate': np.array([1.0, 2.0, 4.0])}, (0, 1)).tolist()
+    [[1.0, 1.0], [0.0, 0.0], [4.0, 4.0]]
   """
   count = len(next(iter(settings.values())))
   keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))

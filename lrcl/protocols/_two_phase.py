@@ -50,6 +50,28 @@ def tune_contenders(
   Raises:
     ValueError: of `search`, `Trials` and the scenario.
     FloatingPointError: if a contender has no setting without a lost run.
+
+  Example:
+    >>> import numpy as np, optax
+    >>> from lrcl import models, streams, training
+    >>> from lrcl.protocols import Contender, halve_classes
+    >>> labels = np.arange(80) % 4
+    >>> data = {'inputs': np.eye(4, dtype=np.float32)[labels], 'labels': labels}
+    >>> halves = halve_classes(data, data, seed=0)
+    >>> def make_stream(half, seed, steps_per_task):
+    ...   return streams.split(
+    ...     half.train, num_tasks=2, batch_size=8, seed=seed, test=half.test,
+    ...     steps_per_task=steps_per_task)
+    >>> def make(stream):
+    ...   init_fn, apply_fn = models.from_module(
+    ...     models.MLP((), stream.num_classes), stream.batch_spec['inputs'])
+    ...   learner = lambda s: training.Learner(optax.sgd(s['rate']), apply_fn)
+    ...   return init_fn, learner
+    >>> joint = {'joint': Contender(make, {'rate': [1e-6, 1.0]}, joint=True)}
+    >>> tuning = tune_contenders(
+    ...   joint, halves.tuning, Scenario(make_stream, 10), seeds=(0,))
+    >>> tuning.found['joint'].setting
+    {'rate': 1.0}
   """
   runs = Runs(half, scenario, seeds)
   found = {}
@@ -87,6 +109,17 @@ def report_contenders(
   Raises:
     ValueError: if a class of `half`, or a row of its streams, was tuned on, or
       a contender was not tuned.
+
+  Example:
+    >>> import numpy as np  # for a report, see tune_then_report
+    >>> from lrcl.protocols import halve_classes
+    >>> data = {'inputs': np.zeros((8, 1)), 'labels': np.arange(8) % 4}
+    >>> halves = halve_classes(data, data, seed=0)
+    >>> tuning = Tuning({}, halves.tuning, (), (0,))
+    >>> scenario = Scenario(lambda half, seed, steps: None, 1)
+    >>> report_contenders({}, tuning, halves.tuning, scenario, seeds=(1,))
+    Traceback (most recent call last):
+    ValueError: report_contenders: classes [0, 2] were tuned on; ...
   """
   _leaks.refuse_classes(tuning.half, half)
   missing = sorted(set(contenders) - set(tuning.found))

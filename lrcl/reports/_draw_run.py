@@ -43,6 +43,21 @@ def draw_branched_run(
     ImportError: if matplotlib is missing.
     KeyError: if the row has no records.
     ValueError: if no row has branches, or the suffix is another.
+
+  Example:
+    >>> records = [
+    ...   {'row': 'ER', 'branch': 'main', 'step': step, 'task': 0,
+    ...    'task_end': step == 4, 'num_tasks': 1,
+    ...    'metrics': {'accuracy': [[0.5]]},
+    ...    'trace': {'start': step - 2, 'loss': [[2.0, 1.0]],
+    ...              'learning_rate': [0.2, 0.1]}}
+    ...   for step in (2, 4)]
+    >>> records.append(records[-1] | {
+    ...   'branch': 'decay-4', 'parent': ('main', 4), 'step': 6})
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as workdir:
+    ...   print(draw_branched_run(records, f'{workdir}/run.svg').name)
+    run.svg
   """
   target = epath.Path(path)
   if target.suffix not in ('.png', '.svg'):

@@ -28,6 +28,17 @@ def format_losses(records: Sequence[Record], row: str) -> str:
     KeyError: if the row has no branch `main`.
     ValueError: if its tasks recur, no task has ended, or no losses were
       recorded.
+
+  Example:
+    >>> records = [
+    ...   {'row': 'ER', 'branch': 'main', 'step': 2 * task + 2, 'task': task,
+    ...    'task_end': True, 'num_tasks': 2, 'metrics': {'loss': [row]}}
+    ...   for task, row in enumerate([[0.9, 0.0], [0.5, 0.8]])]
+    >>> print(format_losses(records, 'ER'))
+     ER: after      0      1
+             0  0.900  0.000
+             1  0.500  0.800
+    perplexity  1.649  2.226
   """
   if row in WHOLE:
     last = _records.select(records, row)[-1]

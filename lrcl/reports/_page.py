@@ -27,7 +27,7 @@ Row = dict[str, Any]
 def write_report(
   workdir: str | epath.PathLike, path: str | epath.PathLike | None = None
 ) -> epath.Path:
-  """Writes `report.html`: table, findings, branched runs, tasks, set-up.
+  r"""Writes `report.html`: table, findings, branched runs, tasks, set-up.
 
   The file needs no network and no JavaScript; its figures are inline SVG whose
   text can be selected, and it follows the reader's light or dark setting.
@@ -43,6 +43,18 @@ def write_report(
     FileNotFoundError: if there is no record under `workdir`.
     ImportError: if matplotlib is missing.
     ValueError: if a record is malformed.
+
+  Example:
+    >>> import json, pathlib, tempfile
+    >>> records = [
+    ...   {'row': 'ER', 'branch': 'main', 'step': 2 * task + 2, 'task': task,
+    ...    'task_end': True, 'num_tasks': 2, 'metrics': {'accuracy': [row]}}
+    ...   for task, row in enumerate([[0.9, 0.0], [0.5, 0.8]])]
+    >>> with tempfile.TemporaryDirectory() as workdir:
+    ...   file = pathlib.Path(workdir) / 'records.jsonl'
+    ...   _ = file.write_text('\n'.join(map(json.dumps, records)) + '\n')
+    ...   print(write_report(workdir).name)
+    report.html
   """
   records = _records.read_records(workdir)
   root = epath.Path(workdir)

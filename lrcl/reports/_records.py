@@ -20,7 +20,7 @@ WHOLE = ('joint', 'nearest_mean', 'chance')
 
 
 def read_records(workdir: str | epath.PathLike) -> list[dict[str, Any]]:
-  """Reads every record under a directory.
+  r"""Reads every record under a directory.
 
   Looks for `records.jsonl` in `workdir` itself, one level below (the branches
   of one run) and two levels below (rows and their branches). A last line that
@@ -37,6 +37,17 @@ def read_records(workdir: str | epath.PathLike) -> list[dict[str, Any]]:
   Raises:
     FileNotFoundError: if there is no record under `workdir`.
     ValueError: if a line is not a record; names the file and the line.
+
+  Example:
+    >>> import json, pathlib, tempfile
+    >>> record = {
+    ...   'row': 'ER', 'branch': 'main', 'step': 2, 'task': 0, 'task_end': True,
+    ...   'num_tasks': 1, 'metrics': {'accuracy': [[0.5]]}}
+    >>> with tempfile.TemporaryDirectory() as workdir:
+    ...   file = pathlib.Path(workdir) / 'records.jsonl'
+    ...   _ = file.write_text(json.dumps(record) + '\n')
+    ...   print(read_records(workdir) == [record])
+    True
   """
   root = epath.Path(workdir)
   records: dict[tuple, dict[str, Any]] = {}

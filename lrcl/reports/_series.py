@@ -86,6 +86,15 @@ def continual_series(
 
   Raises:
     KeyError: if the branch has no records.
+
+  Example:
+    >>> records = [
+    ...   {'row': 'ER', 'branch': 'main', 'step': 2 * task + 2, 'task': task,
+    ...    'task_end': True, 'num_tasks': 2, 'metrics': {'accuracy': [row]}}
+    ...   for task, row in enumerate([[0.9, 0.0], [0.5, 0.8]])]
+    >>> series = continual_series(records, 'ER')
+    >>> series.steps.tolist(), series.accuracy.tolist(), series.ends
+    ([2, 4], [[[0.9, 0.0], [0.5, 0.8]]], (0, 1))
   """
   _records.select(records, row, branch)
   found = _along(records, row, branch, joined)
@@ -148,6 +157,14 @@ def accuracy_matrix(
     KeyError: if the branch has no records.
     ValueError: if tasks end in another order than 0, 1, 2, ...: with tasks
       that recur, 'after task i' means nothing.
+
+  Example:
+    >>> records = [
+    ...   {'row': 'ER', 'branch': 'main', 'step': 2 * task + 2, 'task': task,
+    ...    'task_end': True, 'num_tasks': 2, 'metrics': {'accuracy': [row]}}
+    ...   for task, row in enumerate([[0.9, 0.0], [0.5, 0.8]])]
+    >>> accuracy_matrix(records, 'ER').tolist()
+    [[[0.9, 0.0], [0.5, 0.8]]]
   """
   return _matrix('accuracy_matrix', records, row, branch, 'accuracy')
 
@@ -163,6 +180,14 @@ def loss_matrix(
     KeyError: if the branch has no records.
     ValueError: as `accuracy_matrix`, or if a loss is not one number per test
       set and seed.
+
+  Example:
+    >>> records = [
+    ...   {'row': 'ER', 'branch': 'main', 'step': 2 * task + 2, 'task': task,
+    ...    'task_end': True, 'num_tasks': 2, 'metrics': {'loss': [row]}}
+    ...   for task, row in enumerate([[0.9, 0.0], [0.5, 0.8]])]
+    >>> loss_matrix(records, 'ER').tolist()
+    [[[0.9, 0.0], [0.5, 0.8]]]
   """
   return _matrix('loss_matrix', records, row, branch, 'loss')
 
@@ -212,6 +237,17 @@ def decayed_matrix(records: Sequence[Record], row: str) -> np.ndarray:
 
   Row i is the last evaluation of the branch that forked from main at the end
   of task i (`decay_branches`); NaN where there is none.
+
+  Example:
+    >>> records = [
+    ...   {'row': 'ER', 'branch': 'main', 'step': 2 * task + 2, 'task': task,
+    ...    'task_end': True, 'num_tasks': 2, 'metrics': {'accuracy': [row]}}
+    ...   for task, row in enumerate([[0.9, 0.0], [0.5, 0.8]])]
+    >>> records.append(records[-1] | {
+    ...   'branch': 'decay-4', 'parent': ('main', 4), 'step': 6,
+    ...   'metrics': {'accuracy': [[0.7, 0.9]]}})
+    >>> decayed_matrix(records, 'ER').tolist()
+    [[[nan, nan], [0.7, 0.9]]]
   """
   matrix = np.full_like(accuracy_matrix(records, row), np.nan)
   for task, name in decay_branches(records, row).items():

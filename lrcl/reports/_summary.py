@@ -53,6 +53,15 @@ def summarize(records: Sequence[Record]) -> list[dict[str, Any]]:
 
   Raises:
     KeyError: if a row has no branch `main`.
+
+  Example:
+    >>> records = [
+    ...   {'row': 'ER', 'branch': 'main', 'step': 2 * task + 2, 'task': task,
+    ...    'task_end': True, 'num_tasks': 2, 'metrics': {'accuracy': [row]}}
+    ...   for task, row in enumerate([[0.9, 0.0], [0.5, 0.8]])]
+    >>> [row] = summarize(records)
+    >>> row['row'], row['average_accuracy'].mean, row['finished']
+    ('ER', 0.65, True)
   """
   rows = [_summary(records, name) for name in _records.row_names(records)]
   return sorted(rows, key=lambda row: (row['reference'], -level(row)))

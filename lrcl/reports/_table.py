@@ -83,6 +83,14 @@ def format_table(records: Sequence[Record]) -> str:
 
   Returns:
     Text of several lines, without a newline at its end.
+
+  Example:
+    >>> records = [
+    ...   {'row': 'ER', 'branch': 'main', 'step': 2 * task + 2, 'task': task,
+    ...    'task_end': True, 'num_tasks': 2, 'metrics': {'accuracy': [row]}}
+    ...   for task, row in enumerate([[0.9, 0.0], [0.5, 0.8]])]
+    >>> format_table(records).splitlines()[2].split()
+    ['ER', '0.650', '-', '0.400', '-', '0.650', '-', '1']
   """
   return _aligned(summarize(records))
 
@@ -112,6 +120,16 @@ def print_table(
   Args:
     records: from `read_records`.
     file: where to print; None is standard output.
+
+  Example:
+    >>> records = [
+    ...   {'row': 'ER', 'branch': 'main', 'step': 2 * task + 2, 'task': task,
+    ...    'task_end': True, 'num_tasks': 2, 'metrics': {'accuracy': [row]}}
+    ...   for task, row in enumerate([[0.9, 0.0], [0.5, 0.8]])]
+    >>> print_table(records)
+    row  average accuracy  ...
+    ER              0.650  ...
+    - Fewer than three seeds: ER.
   """
   out = sys.stdout if file is None else file
   rows = summarize(records)

@@ -43,6 +43,18 @@ def branch_trace(
 
   Raises:
     KeyError: if the branch has no records.
+
+  Example:
+    >>> records = [
+    ...   {'row': 'ER', 'branch': 'main', 'step': step, 'task': 0,
+    ...    'task_end': step == 4, 'num_tasks': 1,
+    ...    'metrics': {'accuracy': [[0.5]]},
+    ...    'trace': {'start': step - 2, 'loss': [[2.0, 1.0]],
+    ...              'learning_rate': [0.2, 0.1]}}
+    ...   for step in (2, 4)]
+    >>> trace = branch_trace(records, 'ER')
+    >>> trace.steps.tolist(), trace.loss.tolist()
+    ([0, 1, 2, 3], [[2.0, 1.0, 2.0, 1.0]])
   """
   _records.select(records, row, branch)
   path = _series.lineage(records, row, branch)

@@ -21,6 +21,19 @@ def format_tree(records: Sequence[Record]) -> str:
 
   Returns:
     Text of several lines, without a newline at its end.
+
+  Example:
+    >>> records = [
+    ...   {'row': 'ER', 'branch': 'main', 'step': 2 * task + 2, 'task': task,
+    ...    'task_end': True, 'num_tasks': 2, 'metrics': {'accuracy': [row]}}
+    ...   for task, row in enumerate([[0.9, 0.0], [0.5, 0.8]])]
+    >>> records.append(records[-1] | {
+    ...   'branch': 'decay-4', 'parent': ('main', 4), 'step': 6,
+    ...   'metrics': {'accuracy': [[0.7, 0.9]]}})
+    >>> print(format_tree(records))
+    ER  (1 seed)
+    main  from 0, 4 steps  accuracy 0.650
+    └─ decay-4  not trained  accuracy 0.800
   """
   blocks = []
   for row in _records.row_names(records):

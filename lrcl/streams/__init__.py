@@ -14,6 +14,8 @@ from lrcl.streams._bandits import exp3_arms as exp3_arms
 from lrcl.streams._bandits import td0_arms as td0_arms
 from lrcl.streams._bandits import ucb_arms as ucb_arms
 from lrcl.streams._blurry import blurry as blurry
+from lrcl.streams._changed_inputs import permuted as permuted
+from lrcl.streams._changed_inputs import rotated as rotated
 from lrcl.streams._class_order import ClassDistances as ClassDistances
 from lrcl.streams._class_order import class_distances as class_distances
 from lrcl.streams._class_order import class_order_score as class_order_score
@@ -57,9 +59,6 @@ from lrcl.streams._pool_sources import pool_sources as pool_sources
 from lrcl.streams._repeats import RepeatedPlan as RepeatedPlan
 from lrcl.streams._repeats import repeat_views as repeat_views
 from lrcl.streams._replicate import replicate as replicate
-from lrcl.streams._scenarios import permuted as permuted
-from lrcl.streams._scenarios import rotated as rotated
-from lrcl.streams._scenarios import split as split
 from lrcl.streams._scole import scole as scole
 from lrcl.streams._scole import unbalanced_weights as unbalanced_weights
 from lrcl.streams._seekable import seekable as seekable
@@ -67,6 +66,7 @@ from lrcl.streams._shuffled_labels import shuffled_labels as shuffled_labels
 from lrcl.streams._sources import RESIDENT_BYTES as RESIDENT_BYTES
 from lrcl.streams._sources import HostSource as HostSource
 from lrcl.streams._sources import is_resident as is_resident
+from lrcl.streams._split import split as split
 from lrcl.streams._stacked import StackedPlan as StackedPlan
 from lrcl.streams._stream import Arms as Arms
 from lrcl.streams._stream import EvalSet as EvalSet

@@ -20,6 +20,11 @@ def digits(seed: int = 0, test_fraction: float = 0.22) -> tuple[Arrays, Arrays]:
     ImportError: if scikit-learn is missing.
     ValueError: if `test_fraction` leaves nothing to train or to test.
 
+  Example:
+    >>> train, test = digits()
+    >>> train['inputs'].shape, test['labels'].shape
+    ((1402, 64), (395,))
+
   References:
     `Optical Recognition of Handwritten Digits
     <https://archive.ics.uci.edu/dataset/80>`_, UCI.

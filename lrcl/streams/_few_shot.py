@@ -10,8 +10,8 @@ import numpy as np
 
 from lrcl.base import check_steps
 from lrcl.streams._prepare import Transform, transformed
-from lrcl.streams._scenarios import split
 from lrcl.streams._sources import gather
+from lrcl.streams._split import split
 from lrcl.streams._stream import Stream
 from lrcl.streams._tasks import (
   check_labels,
@@ -246,6 +246,11 @@ def add_noise(
     inputs: `[n, ...]`, floating point.
     rng: draws the noise.
     scale: its standard deviation, in the units of the inputs.
+
+  Example:
+    >>> noisy = add_noise(np.zeros((1, 3)), np.random.default_rng(0))
+    >>> print(noisy.round(2))
+    [[ 0.04 -0.04  0.19]]
   """
   return inputs + scale * rng.standard_normal(inputs.shape)
 
@@ -262,6 +267,11 @@ def occlude(
     inputs: `[n, height, width, ...]` or `[n, features]`.
     rng: draws the places.
     share: from 0 to 1.
+
+  Example:
+    >>> rng = np.random.default_rng(0)
+    >>> print(occlude(np.ones((1, 4)), rng, share=0.5))
+    [[1. 1. 0. 0.]]
   """
   shown = np.array(inputs)
   sides = inputs.shape[1:3] if inputs.ndim > 2 else inputs.shape[1:2]

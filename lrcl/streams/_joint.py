@@ -59,6 +59,15 @@ def joint(stream: Stream, *, seed: int | None = None) -> Stream:
 
   Raises:
     ValueError: for a replicated stream or one that does not end.
+
+  Example:
+    >>> from lrcl.streams import split
+    >>> train = {'inputs': np.zeros((8, 2), np.float32),
+    ...          'labels': np.array([0, 1, 2, 3, 0, 1, 2, 3])}
+    >>> stream = split(train, num_tasks=2, batch_size=2)
+    >>> mixed = joint(stream)
+    >>> stream.num_steps, mixed.num_steps, mixed.boundaries
+    (4, 4, ())
   """
   plan = stream.plan
   if not isinstance(plan, Plan):

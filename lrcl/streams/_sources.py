@@ -35,7 +35,13 @@ def gather(source: Source, indices: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def is_resident(source: Source, resident_bytes: int = RESIDENT_BYTES) -> bool:
-  """Whether `source` is arrays in memory that may be kept on the device."""
+  """Whether `source` is arrays in memory that may be kept on the device.
+
+  Example:
+    >>> arrays = {'inputs': np.zeros((8, 2), np.float32)}  # 64 bytes
+    >>> is_resident(arrays), is_resident(arrays, resident_bytes=32)
+    (True, False)
+  """
   if not isinstance(source, Mapping):
     return False
   mapped = any(isinstance(c, np.memmap) for c in source.values())

@@ -78,6 +78,13 @@ def make_batch(
   Returns:
     What `prepare` makes, with `weight` and, where it made none, `task`
     (`task_id` for every row).
+
+  Example:
+    >>> rows = {'inputs': jnp.ones((2, 3)), 'labels': jnp.array([0, 1])}
+    >>> batch = make_batch(
+    ...   rows, {}, jnp.int32(4), jnp.ones(2), lambda rows, *_: rows)
+    >>> sorted(batch), batch['task'].tolist()
+    (['inputs', 'labels', 'task', 'weight'], [4, 4])
   """
   batch = dict(prepare(rows, tables, task_id))
   if 'task' not in batch:

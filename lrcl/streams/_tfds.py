@@ -50,6 +50,11 @@ def from_tfds(
     FileNotFoundError: if the data set is not there in a form with random
       access; says how to get it.
     ValueError: if it has no such split or feature.
+
+  Example:
+    >>> from_tfds('mnist', 'train', data_dir='/nowhere')
+    Traceback (most recent call last):
+    FileNotFoundError: ...
   """
   builder = _find_builder(name, data_dir)
   if split.split('[')[0] not in builder.info.splits:

@@ -29,6 +29,18 @@ def make_evaluator(
 
   Raises:
     ValueError: if the stream has no test sets.
+
+  Example:
+    >>> import optax
+    >>> from lrcl import streams, training
+    >>> data = {'inputs': np.eye(2, dtype=np.float32), 'labels': np.arange(2)}
+    >>> stream = streams.split(data, num_tasks=2, batch_size=1, test=data)
+    >>> tx, init_fn = optax.sgd(0.1), lambda key: (jnp.eye(2), ())
+    >>> apply_fn = lambda params, x, **_: (x @ params, ())
+    >>> evaluate = make_evaluator(training.Learner(tx, apply_fn), stream)
+    >>> state = training.create_state(init_fn, tx, jax.random.key(0))
+    >>> evaluate(state)['accuracy'].tolist()  # of each task
+    [1.0, 1.0]
   """
   sets = stream.evaluation
   if sets is None:

@@ -130,6 +130,12 @@ def create_states(
     init_fn: `init_fn(key) -> (params, model_state)`.
     tx: the chain of transformations.
     seeds: one int per replica.
+
+  Example:
+    >>> init_fn = lambda key: ({'w': jax.random.normal(key, (2,))}, ())
+    >>> states = create_states(init_fn, optax.sgd(0.1), (0, 1, 2))
+    >>> states.step.tolist(), states.params['w'].shape
+    ([0, 0, 0], (3, 2))
   """
   create = _creator(init_fn, tx, at_once=True)
   states = [create(jax.random.key(seed)) for seed in seeds]
