@@ -11,7 +11,6 @@ from lrcl.forecasting._convex import ConvexLaw as ConvexLaw
 from lrcl.forecasting._convex import convex_bound as convex_bound
 from lrcl.forecasting._curves import Curve as Curve
 from lrcl.forecasting._decide import DecayDecision as DecayDecision
-from lrcl.forecasting._decide import DecayOutlook as DecayOutlook
 from lrcl.forecasting._decide import should_decay_now as should_decay_now
 from lrcl.forecasting._ensemble import LawEnsemble as LawEnsemble
 from lrcl.forecasting._ensemble import bootstrap_laws as bootstrap_laws
@@ -29,6 +28,7 @@ from lrcl.forecasting._from_records import (
   curves_from_records as curves_from_records,
 )
 from lrcl.forecasting._multi_power import MultiPowerLaw as MultiPowerLaw
+from lrcl.forecasting._outlook import DecayOutlook as DecayOutlook
 from lrcl.forecasting._plan import BranchPlan as BranchPlan
 from lrcl.forecasting._plan import PlannedBranch as PlannedBranch
 from lrcl.forecasting._plan import plan_branches as plan_branches

@@ -5,7 +5,6 @@ import functools
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -15,30 +14,7 @@ from lrcl.forecasting._curves import Curve
 from lrcl.forecasting._ensemble import LawEnsemble, bootstrap_laws
 from lrcl.forecasting._fit_multi_power import fit_multi_power_law
 from lrcl.forecasting._from_records import Record, curves_from_records
-
-Interval = tuple[float, float]
-
-
-class DecayOutlook(NamedTuple):
-  """What is predicted of a decay of one length.
-
-  Attributes:
-    decay_steps: its length.
-    loss: at the end of a decay that starts now.
-    interval: of that loss: where most laws of the ensemble put it.
-    trunk_loss: at the same step, without a decay.
-    gain: interval of what the decay is better by at that step.
-    later_loss: at the end of such a decay that starts as many steps later.
-    waiting: interval of what the later one is better by.
-  """
-
-  decay_steps: int
-  loss: float
-  interval: Interval
-  trunk_loss: float
-  gain: Interval
-  later_loss: float
-  waiting: Interval
+from lrcl.forecasting._outlook import DecayOutlook, look_ahead
 
 
 class DecayDecision(NamedTuple):
@@ -130,7 +106,9 @@ def should_decay_now(
   laws = _ensemble(where, law, fit, curves, num_laws, seed)
   rates = _going_on(curves[branch].lrs, 2 * lengths[-1], trunk)
   now = len(curves[branch].lrs)
-  look = functools.partial(_look, laws, rates, now, decay, end_value, level)
+  look = functools.partial(
+    look_ahead, laws, rates, now, decay, end_value, level
+  )
   outlooks = tuple(look(length) for length in lengths)
   will_do = [_will_do(outlook, target, worth) for outlook in outlooks]
   chosen = outlooks[will_do.index(True) if any(will_do) else -1]
@@ -200,62 +178,6 @@ def _going_on(
   if trunk is None:
     return np.append(lrs, np.full(more, lrs[-1]))
   return np.append(lrs, _decays.rates_of(trunk, len(lrs) + more)[len(lrs) :])
-
-
-def _look(
-  laws: LawEnsemble,
-  rates: np.ndarray,
-  now: int,
-  decay: str,
-  end_value: float,
-  level: float,
-  length: int,
-) -> DecayOutlook:
-  """Three runs under every law: decay now, go on, go on and then decay."""
-  predict = functools.partial(_predict, rates=rates, end_value=end_value)
-  cases = ((now, now + length), (now + length, now + length))
-  cases += ((now + length, now + 2 * length),)
-  told = []
-  with jax.enable_x64(True):
-    for start, end in cases:
-      told.append(
-        predict(laws, start=start, end=end, length=length, decay=decay)
-      )
-  of_law, of_members = zip(*told, strict=True)
-  soon, on, later = map(np.asarray, of_members)
-  interval = functools.partial(_interval, level=level)
-  return DecayOutlook(
-    decay_steps=length,
-    loss=float(of_law[0]),
-    interval=interval(soon),
-    trunk_loss=float(of_law[1]),
-    gain=interval(on - soon),
-    later_loss=float(of_law[2]),
-    waiting=interval(soon - later),
-  )
-
-
-@functools.partial(jax.jit, static_argnames='decay')
-def _predict(
-  laws: LawEnsemble,
-  rates: Any,
-  end_value: Any,
-  start: Any,
-  end: Any,
-  length: Any,
-  decay: str,
-) -> tuple[jax.Array, jax.Array]:
-  """The loss of the last step before `end`, of the law and of its kin."""
-  row = _decays.decayed(rates, start, length, end_value, decay)
-  at = jnp.stack([end - 1])
-  cast = lambda law: jax.tree.map(lambda x: jnp.asarray(x, row.dtype), law)
-  laws = LawEnsemble(cast(laws.law), cast(laws.members))
-  return laws.law.predict(row, at)[0], laws.predict(row, at)[:, 0]
-
-
-def _interval(values: np.ndarray, level: float) -> Interval:
-  ends = np.quantile(values, [0.5 - 0.5 * level, 0.5 + 0.5 * level])
-  return float(ends[0]), float(ends[1])
 
 
 def _will_do(
