@@ -5,6 +5,7 @@ one compiled program: their values at every step are data of it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -137,16 +138,45 @@ def _scole(half, seed, steps, size):
   )
 
 
-def _power_law(half, seed, steps, size):
-  return streams.reoccurring(_permuted(half, seed, steps, size), law='power')
+def _blurry(half, seed, steps, size):
+  """A third of each class's rows in other tasks, and no sign of a task.
+
+  The rows come again where there are too few of them for so many steps.
+  """
+  rng = np.random.default_rng(_ORDERS + seed)
+  order = rng.permutation(len(half.train['labels'])).astype(np.int32)
+  order = np.resize(order, steps * size.num_tasks * size.batch_size)
+  stream = streams.blurry(
+    {name: column[order] for name, column in half.train.items()},
+    num_tasks=len(half.classes),
+    batch_size=1,
+    disjoint=0.0,
+    blurred=1 / 3,
+    stochastic=False,
+    seed=seed,
+    split_seed=_ORDERS + seed,
+    test=half.test,
+  )
+  hidden = streams.hide_tasks(stream, batch_size=size.batch_size)
+  # All seeds read one copy of the rows.
+  plan: Any = hidden.plan
+  plan = dataclasses.replace(plan, pools=(order[plan.pools[0]],))
+  source = _split(half, seed, steps, size).source
+  return dataclasses.replace(hidden, plan=plan, source=source)
+
+
+def _reoccurring(half, seed, steps, size, law):
+  return streams.reoccurring(_permuted(half, seed, steps, size), law=law)
 
 
 SCENARIOS: dict[str, Callable[..., streams.Stream]] = {
   'class': _split,
   'permuted': _permuted,
   'rotated': _rotated,
-  'power_law': _power_law,
+  'power_law': functools.partial(_reoccurring, law='power'),
+  'exponential': functools.partial(_reoccurring, law='exponential'),
   'scole': _scole,
+  'blurry': _blurry,
 }
 """`make(half, seed, steps_per_task, size) -> stream` by name."""
 

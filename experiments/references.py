@@ -65,7 +65,7 @@ def _record(name, config, stream, accuracy):
 
 
 def nearest_mean(stream: streams.Stream) -> np.ndarray:
-  """Accuracy `[seeds, tasks]` of the nearest class mean on raw inputs.
+  """Accuracy `[seeds, test sets]` of the nearest class mean on raw inputs.
 
   The means are over all tasks: they are sums, so that learning them task by
   task gives the same.
@@ -74,7 +74,7 @@ def nearest_mean(stream: streams.Stream) -> np.ndarray:
 
   rows = []
   for seed in range(stream.replicas or 1):
-    tables = jax.tree.map(lambda x, s=seed: x[s], stream.tables)
+    tables = jax.tree.map(lambda x, s=seed: jnp.asarray(x[s]), stream.tables)
     train = [_train_rows(stream, task, seed, tables) for task in _tasks(stream)]
     inputs, labels = (np.concatenate(x) for x in zip(*train, strict=True))
     with warnings.catch_warnings():
@@ -83,18 +83,24 @@ def nearest_mean(stream: streams.Stream) -> np.ndarray:
     score = lambda task, seed=seed, tables=tables, model=model: model.score(
       *_test_rows(stream, task, seed, tables)
     )
-    rows.append([score(task) for task in _tasks(stream)])
+    rows.append([score(task) for task in _test_sets(stream)])
   return np.array(rows, np.float32)
 
 
 def chance(stream: streams.Stream) -> np.ndarray:
-  """Accuracy `[seeds, tasks]` of a guess among all classes."""
-  shape = (stream.replicas or 1, stream.num_tasks)
+  """Accuracy `[seeds, test sets]` of a guess among all classes."""
+  shape = (stream.replicas or 1, len(_test_sets(stream)))
   return np.full(shape, 1 / stream.num_classes, np.float32)
 
 
 def _tasks(stream):
   return range(stream.num_tasks)
+
+
+def _test_sets(stream):
+  """As many as tasks, or one for each class where tasks overlap."""
+  sets = stream.evaluation
+  return range(stream.num_tasks if sets is None else sets.num_tasks)
 
 
 def _train_rows(stream, task, seed, tables):

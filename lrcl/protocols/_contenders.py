@@ -64,9 +64,10 @@ class Scenario:
   ) -> streams.Stream:
     """The streams of all seeds side by side."""
     made = [self.make_stream(half, seed, steps_per_task) for seed in seeds]
-    return streams.replicate(
-      [streams.joint(s) for s in made] if joint else made
-    )
+    if joint:
+      pairs = zip(made, seeds, strict=True)
+      made = [streams.joint(stream, seed=seed) for stream, seed in pairs]
+    return streams.replicate(made)
 
 
 class Runs:

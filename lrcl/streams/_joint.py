@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from lrcl.streams._mixture_plan import MixturePlan
+from lrcl.streams._phase_plan import PhasePlan
 from lrcl.streams._plan import ENDLESS, Plan, make_plan
 from lrcl.streams._prepare import PreparePerRow, PrepareSplit, PrepareTokens
 from lrcl.streams._sources import Source, gather
@@ -50,15 +52,20 @@ def joint(stream: Stream, *, seed: int | None = None) -> Stream:
   Where tasks share rows (permuted, rotated), rows are repeated per task: in
   memory if small (128 MiB), otherwise as they are gathered, on the host.
 
+  Tasks that are drawn (`scole`, `reoccurring`, `mixture`) may be mixed, too,
+  where each row says what it is in any task: all rows that may be drawn come
+  equally often.
+
   Args:
     stream: a single stream; replicate afterwards.
-    seed: shuffles the rows; None: the stream's own.
+    seed: shuffles the rows; None: the stream's own, or 0 if it has none.
 
   Returns:
     The stream. Its `task_batches` yields all rows, whatever the task.
 
   Raises:
-    ValueError: for a replicated stream or one that does not end.
+    ValueError: for a replicated stream, one that does not end, or one whose
+      rows are not listed or change with a task that is drawn.
 
   Example:
     >>> from lrcl.streams import split
@@ -69,21 +76,34 @@ def joint(stream: Stream, *, seed: int | None = None) -> Stream:
     >>> stream.num_steps, mixed.num_steps, mixed.boundaries
     (4, 4, ())
   """
-  plan = stream.plan
-  if not isinstance(plan, Plan):
+  if stream.replicas is not None:
     raise ValueError('joint: give a single stream and replicate the results.')
   if stream.num_steps == ENDLESS:
     raise ValueError('joint: the stream is held and has no end; join it first.')
-  seed = plan.seed if seed is None else seed
-  source, prepare, pools = rows_per_task(stream)
+  own, source, prepare, pools = _all_rows(stream)
+  seed = own if seed is None else seed
   mixed = make_plan(
     [np.concatenate(pools)],
     [(0, stream.num_steps)],
-    batch_size=plan.batch_size,
-    seed=seed,
+    batch_size=stream.batch_size,
+    seed=0 if seed is None else seed,
   )
   mixed = dataclasses.replace(mixed, pools=mixed.pools * stream.num_tasks)
   return dataclasses.replace(stream, source=source, plan=mixed, prepare=prepare)
+
+
+def _all_rows(stream: Stream) -> tuple[int | None, Source, Any, Any]:
+  """The seed of a stream, and its rows as `rows_per_task` gives them."""
+  plan, prepare = stream.plan, stream.prepare
+  if isinstance(plan, Plan):
+    return plan.seed, *rows_per_task(stream)
+  by_row = PrepareSplit | PrepareTokens | PreparePerRow
+  if isinstance(plan, PhasePlan | MixturePlan) and isinstance(prepare, by_row):
+    return plan.seed, stream.source, prepare, plan.pools
+  raise ValueError(
+    'joint: give a single stream whose rows say which task they are from; '
+    f'those of a {type(plan).__name__} under {prepare!r} do not.'
+  )
 
 
 def rows_per_task(

@@ -5,9 +5,10 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from experiments import contenders
+from experiments import contenders, references
 from lrcl import protocols, streams
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -63,16 +64,23 @@ def test_a_mistake_is_one_line(flags, says, tmp_path):
   assert done.stderr.startswith('error: ') and says in done.stderr
 
 
-def test_every_scenario_makes_a_stream_of_its_half():
+@pytest.mark.parametrize('name', contenders.SCENARIOS)
+def test_every_scenario_makes_streams_of_its_half(name):
   train, test = streams.digits()
-  flat = lambda d: {**d, 'inputs': d['inputs'].reshape(len(d['labels']), -1)}
-  halves = protocols.halve_classes(flat(train), flat(test))
-  for name in contenders.SCENARIOS:
-    scenario = contenders.make_scenario(name, 20, contenders.Size())
-    stack = scenario.stack(halves.tuning, [0, 1], 20, False)
+  halves = protocols.halve_classes(train, test)
+  scenario = contenders.make_scenario(name, 20, contenders.Size())
+  for joint in (False, True):
+    stack = scenario.stack(halves.tuning, [0, 1], 20, joint)
     assert stack.replicas == 2
     assert stack.num_classes == 5
     assert stack.num_steps == 100
+    rows = stack.chunk(0, 100).indices
+    assert not np.array_equal(rows[:, 0], rows[:, 1])
+  few = scenario.stack(halves.tuning, [0, 1], 10, False)
+  assert few.num_steps == 50
+  accuracy = references.nearest_mean(stack)
+  assert accuracy.shape == (2, 5) and accuracy.mean() > 0.5
+  assert (references.chance(stack) == 0.2).all()
 
 
 def test_a_row_of_schedules_has_the_peak_1():
