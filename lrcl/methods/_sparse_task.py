@@ -1,5 +1,6 @@
 """A task's sparse part of a network: its begin, its steps, its exchanges."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -180,7 +181,7 @@ def settle(state, params, steps, gradient, changed, settings) -> Any:
     mask, key, steps = carry
     mask, kept, key = _boundary.run_if(
       due,
-      lambda *carry_and_reads: _swap(*carry_and_reads, settings),
+      functools.partial(_swap, settings=settings),
       (mask, mask, key),
       steps,
       *reads,

@@ -146,7 +146,7 @@ def drop_and_grow(
       updates, state.inner_state, params, **extra_args
     )
     steps = _sparse_task.own_part(steps, state, changed)
-    steps = optax.tree.cast_like(steps, params)
+    steps = jax.tree.map(lambda s, p: s.astype(p.dtype), steps, params)
     state, gradient = _sparse_task.follow(state, gradient, grow)
     state, steps = _sparse_task.settle(
       state, params, steps, gradient, changed, settings
