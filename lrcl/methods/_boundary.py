@@ -35,6 +35,13 @@ def run_if(
   it copies what the idle branch of a `lax.cond` returns, at every step. Mapped
   over seeds, the loop is skipped unless one of them needs it.
   """
+  return _loop(jnp.int32(0), flag.astype(jnp.int32), fn, carry, *reads)
+
+
+def _loop(
+  first: Any, end: Any, fn: Callable[..., Carry], carry: Carry, *reads: Any
+) -> Carry:
+  """`fn(carry, *reads)`, for each number from `first` and below `end`."""
 
   def turn(number, carry):
     # Held together with the number of the turn, or XLA would compute in front
@@ -42,7 +49,29 @@ def run_if(
     _, carry, inputs = jax.lax.optimization_barrier((number, carry, reads))
     return fn(carry, *inputs)
 
-  return jax.lax.fori_loop(0, flag.astype(jnp.int32), turn, carry)
+  return jax.lax.fori_loop(first, end, turn, carry)
+
+
+def settle(
+  fn: Callable[[Carry, Any], Carry], carry: Carry, step: Any, task_id: Any
+) -> tuple[Carry, Any]:
+  """Gives `fn(carry, step)`, and `step`, which is computed only once on a CPU.
+
+  There XLA repeats what leads to a step in each of the loops that read it, and
+  copies the parameters at every step, since one of those loops overwrites what
+  another has yet to read. What goes through a loop is written to memory first.
+  The loop has one turn, counted from `task_id`, since XLA would undo one whose
+  turns it can count. Other platforms need nothing of this: they write several
+  results in one pass.
+  """
+
+  def once(carry, step):
+    first = jnp.minimum(jnp.asarray(task_id, jnp.int32), 0)
+    turn = lambda both: (fn(*both), both[1])
+    return _loop(first, first + 1, turn, (carry, step))
+
+  plainly = lambda carry, step: (fn(carry, step), step)
+  return jax.lax.platform_dependent(carry, step, cpu=once, default=plainly)
 
 
 def run_alone(

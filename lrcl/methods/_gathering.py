@@ -11,8 +11,8 @@ from lrcl import base, tree
 from lrcl.methods import _boundary, _quadratic
 from lrcl.methods._quadratic import Form, Quadratic
 
-Observe = Callable[[Any, Any, Any, jax.Array], Any]
-"""`observe(state, gradient, step, first) -> state`, at each update."""
+Observe = Callable[[Any, Any, Any, jax.Array], tuple[Any, Any]]
+"""`observe(state, gradient, step, first) -> (state, step)`, at each update."""
 
 
 def gather(
@@ -37,7 +37,7 @@ def gather(
       `task_id`, `importance`, `anchor` and `inner_state`, and a method
       `consolidate`.
     observe: takes in a gradient, the step that came of it, and whether it is
-      the run's first.
+      the run's first; gives back the step as well, see `add_path`.
     form: of the penalty's step.
     mask: which leaves are held.
     settings: scalars that `consolidate` needs, by the names of the state's
@@ -71,22 +71,31 @@ def gather(
       params,
       extra_args | {'task_id': task_id},
     )
-    state = observe(state, updates, step, first)
+    state, step = observe(state, updates, step, first)
     return step, state._replace(inner_state=inner_state)
 
   update_fn: Any = gather_update
   return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
-def add_path(path: base.Params, gradient: Any, step: Any) -> base.Params:
-  """Adds the loss that each parameter saved: minus gradient times step."""
+def add_path(
+  path: base.Params, gradient: Any, step: Any, task_id: Any
+) -> tuple[base.Params, Any]:
+  """Adds the loss that each parameter saved: minus gradient times step.
+
+  The step that is returned is the same one. To go on with it spares a CPU
+  passes over the parameters, see `_boundary.settle`.
+  """
 
   def leaf(total, g, d):
     if tree.is_masked(total):
       return total
     return total - _quadratic.wide(g) * _quadratic.wide(d)
 
-  return jax.tree.map(leaf, path, gradient, step, is_leaf=tree.is_masked)
+  def add(path, step):
+    return jax.tree.map(leaf, path, gradient, step, is_leaf=tree.is_masked)
+
+  return _boundary.settle(add, path, step, task_id)
 
 
 def add_square(

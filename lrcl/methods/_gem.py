@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from lrcl import base
-from lrcl.methods import _cone, _quadratic, _rows, _slots, _stacked
+from lrcl.methods import _boundary, _cone, _quadratic, _rows, _slots, _stacked
 from lrcl.methods._gradient_projection import check_sign
 
 
@@ -158,14 +158,20 @@ def _references(
   """The gradient on each past task's rows, 0 for the others: `[tasks, ...]`."""
   tasks = past.size
   split = lambda x: x.reshape(tasks, -1, *x.shape[1:])
-  nothing = _quadratic.zeros(params)
+  items = jax.tree.map(split, items)
+  stack = jax.tree.map(
+    lambda p: jnp.zeros((tasks, *p.shape), jnp.float32), params
+  )
 
-  def one(xs):
-    rows, is_past = xs
-    gradient = lambda: jax.tree.map(_quadratic.wide, grad_fn(params, rows))
-    return jax.lax.cond(is_past, gradient, lambda: nothing)
+  def put(stack, task, rows):
+    gradient = jax.tree.map(_quadratic.wide, grad_fn(params, rows))
+    return jax.tree.map(lambda x, g: x.at[task].set(g), stack, gradient)
 
-  return jax.lax.map(one, (jax.tree.map(split, items), past))
+  def turn(task, stack):
+    rows = jax.tree.map(lambda x: x[task], items)
+    return _boundary.run_if(past[task], put, stack, task, rows)
+
+  return jax.lax.fori_loop(0, tasks, turn, stack)
 
 
 def _add(updates: Any, terms: Any) -> Any:

@@ -129,9 +129,8 @@ def ewc_plus_plus(
     )
 
   def observe(state, gradient, step, first):
-    del step
     fisher = _gathering.add_square(state.fisher, gradient, decay, first)
-    return state._replace(fisher=fisher)
+    return state._replace(fisher=fisher), step
 
   return _gathering.gather(
     'ewc_plus_plus',

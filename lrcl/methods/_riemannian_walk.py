@@ -195,11 +195,10 @@ def riemannian_walk(
     return _boundary.run_alone(state.count >= every, close, state, params)
 
   def observe(state, gradient, step, first):
-    return state._replace(
-      count=state.count + 1,
-      fisher=_gathering.add_square(state.fisher, gradient, decay, first),
-      path=_gathering.add_path(state.path, gradient, step),
-    )
+    path, step = _gathering.add_path(state.path, gradient, step, state.task_id)
+    fisher = _gathering.add_square(state.fisher, gradient, decay, first)
+    state = state._replace(count=state.count + 1, fisher=fisher, path=path)
+    return state, step
 
   return _gathering.gather(
     where,

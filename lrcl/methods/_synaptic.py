@@ -144,7 +144,8 @@ def synaptic_intelligence(
 
   def observe(state, gradient, step, first):
     del first
-    return state._replace(path=_gathering.add_path(state.path, gradient, step))
+    path, step = _gathering.add_path(state.path, gradient, step, state.task_id)
+    return state._replace(path=path), step
 
   return _gathering.gather(
     'synaptic_intelligence',

@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from lrcl import methods, tree
+from lrcl.methods import _gathering
 
 RATE, STRENGTH = 0.05, 3.0
 TASKS = (0,) * 7 + (1,) * 6 + (2,) * 5 + (0,) * 4
@@ -339,3 +340,21 @@ def test_parameters_are_asked_for(name):
   tx = make(name)
   with pytest.raises(ValueError, match=f'{name}: params is None'):
     tx.update(START, tx.init(START), task_id=0)
+
+
+@pytest.mark.parametrize('task_id', [0, 7, -3, 2**31 - 1, -(2**31)])
+def test_a_path_is_added_once_whatever_the_task_is_called(task_id):
+  add = jax.jit(_gathering.add_path)
+  path, gradient, step = (jnp.array([x, 2 * x]) for x in (1.0, 3.0, -0.5))
+  new, same = add(path, gradient, step, jnp.int32(task_id))
+  np.testing.assert_array_equal(new, [2.5, 8.0])
+  np.testing.assert_array_equal(same, step)
+
+
+def test_a_path_is_added_to_each_seed_by_itself():
+  ones = jnp.ones([3, 2])
+  tasks = jnp.array([0, -2, 5])
+  new, _ = jax.vmap(_gathering.add_path)(
+    ones, ones, -tasks[:, None] * ones, tasks
+  )
+  np.testing.assert_array_equal(new, 1 + tasks[:, None] * np.ones([3, 2]))
