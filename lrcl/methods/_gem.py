@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from lrcl import base
-from lrcl.methods import _boundary, _cone, _quadratic, _rows, _slots, _stacked
+from lrcl.methods import _cone, _quadratic, _rows, _slots, _stacked
 from lrcl.methods._gradient_projection import check_sign
 
 
@@ -169,7 +169,7 @@ def _references(
 
   def turn(task, stack):
     rows = jax.tree.map(lambda x: x[task], items)
-    return _boundary.run_if(past[task], put, stack, task, rows)
+    return jax.lax.cond(past[task], put, lambda x, *_: x, stack, task, rows)
 
   return jax.lax.fori_loop(0, tasks, turn, stack)
 
