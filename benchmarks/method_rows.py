@@ -177,7 +177,7 @@ ROWS = {
   'drop_and_grow': Row(lambda stream: sparse(stream, 400)),
   'redo, every 20': Row(lambda _: recycle(methods.redo, every=20)),
   'continual_backprop': Row(
-    lambda _: recycle(methods.continual_backprop, replacement_rate=1e-3), None
+    lambda _: recycle(methods.continual_backprop, replacement_rate=1e-3)
   ),
   **{
     f'orthogonal_gradient, {count}': Row(

@@ -1,4 +1,4 @@
-"""What is done inside a compiled step, but not at every step."""
+"""What is done inside a compiled step, but not at every step, or only once."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -52,17 +52,17 @@ def _loop(
   return jax.lax.fori_loop(first, end, turn, carry)
 
 
-def settle(
+def compute_once(
   fn: Callable[[Carry, Any], Carry], carry: Carry, step: Any, task_id: Any
 ) -> tuple[Carry, Any]:
   """Gives `fn(carry, step)`, and `step`, which is computed only once on a CPU.
 
   There XLA repeats what leads to a step in each of the loops that read it, and
   copies the parameters at every step, since one of those loops overwrites what
-  another has yet to read. What goes through a loop is written to memory first.
-  The loop has one turn, counted from `task_id`, since XLA would undo one whose
-  turns it can count. Other platforms need nothing of this: they write several
-  results in one pass.
+  another has yet to read. What goes through a loop is written to memory first;
+  a barrier would not do, since it is gone when XLA fuses. The loop has one
+  turn, counted from `task_id`, since XLA would undo one whose turns it can
+  count. Other platforms are given no loop: XLA fuses several results there.
   """
 
   def once(carry, step):

@@ -11,8 +11,8 @@ from lrcl import base, tree
 from lrcl.methods import _boundary, _quadratic
 from lrcl.methods._quadratic import Form, Quadratic
 
-Observe = Callable[[Any, Any, Any, jax.Array], tuple[Any, Any]]
-"""`observe(state, gradient, step, first) -> (state, step)`, at each update."""
+Observe = Callable[[Any, Any, jax.Array], Any]
+"""`observe(state, gradient, first) -> state`, at each update."""
 
 
 def gather(
@@ -20,7 +20,7 @@ def gather(
   inner: optax.GradientTransformation,
   strength: Any,
   init_state: Callable[[base.Params], Any],
-  observe: Observe,
+  observe: Observe = lambda state, *_: state,
   *,
   form: Form,
   mask: Any,
@@ -35,9 +35,8 @@ def gather(
     strength: factor of the penalty.
     init_state: a new state for the selected parameters. States have the fields
       `task_id`, `importance`, `anchor` and `inner_state`, and a method
-      `consolidate`.
-    observe: takes in a gradient, the step that came of it, and whether it is
-      the run's first; gives back the step as well, see `add_path`.
+      `consolidate`; what a field `path` holds is summed here.
+    observe: takes in a gradient, and whether it is the run's first.
     form: of the penalty's step.
     mask: which leaves are held.
     settings: scalars that `consolidate` needs, by the names of the state's
@@ -71,7 +70,10 @@ def gather(
       params,
       extra_args | {'task_id': task_id},
     )
-    state, step = observe(state, updates, step, first)
+    state = observe(state, updates, first)
+    if 'path' in state._fields:
+      path, step = add_path(state.path, updates, step, task_id)
+      state = state._replace(path=path)
     return step, state._replace(inner_state=inner_state)
 
   update_fn: Any = gather_update
@@ -84,7 +86,7 @@ def add_path(
   """Adds the loss that each parameter saved: minus gradient times step.
 
   The step that is returned is the same one. To go on with it spares a CPU
-  passes over the parameters, see `_boundary.settle`.
+  passes over the parameters, see `_boundary.compute_once`.
   """
 
   def leaf(total, g, d):
@@ -95,7 +97,7 @@ def add_path(
   def add(path, step):
     return jax.tree.map(leaf, path, gradient, step, is_leaf=tree.is_masked)
 
-  return _boundary.settle(add, path, step, task_id)
+  return _boundary.compute_once(add, path, step, task_id)
 
 
 def add_square(

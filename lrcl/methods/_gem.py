@@ -158,20 +158,14 @@ def _references(
   """The gradient on each past task's rows, 0 for the others: `[tasks, ...]`."""
   tasks = past.size
   split = lambda x: x.reshape(tasks, -1, *x.shape[1:])
-  items = jax.tree.map(split, items)
-  stack = jax.tree.map(
-    lambda p: jnp.zeros((tasks, *p.shape), jnp.float32), params
-  )
+  nothing = _quadratic.zeros(params)
 
-  def put(stack, task, rows):
-    gradient = jax.tree.map(_quadratic.wide, grad_fn(params, rows))
-    return jax.tree.map(lambda x, g: x.at[task].set(g), stack, gradient)
+  def one(xs):
+    rows, is_past = xs
+    gradient = lambda: jax.tree.map(_quadratic.wide, grad_fn(params, rows))
+    return jax.lax.cond(is_past, gradient, lambda: nothing)
 
-  def turn(task, stack):
-    rows = jax.tree.map(lambda x: x[task], items)
-    return jax.lax.cond(past[task], put, lambda x, *_: x, stack, task, rows)
-
-  return jax.lax.fori_loop(0, tasks, turn, stack)
+  return jax.lax.map(one, (jax.tree.map(split, items), past))
 
 
 def _add(updates: Any, terms: Any) -> Any:

@@ -128,9 +128,9 @@ def ewc_plus_plus(
       inner_state=(),
     )
 
-  def observe(state, gradient, step, first):
+  def observe(state, gradient, first):
     fisher = _gathering.add_square(state.fisher, gradient, decay, first)
-    return state._replace(fisher=fisher), step
+    return state._replace(fisher=fisher)
 
   return _gathering.gather(
     'ewc_plus_plus',

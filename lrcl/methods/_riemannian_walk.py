@@ -194,11 +194,9 @@ def riemannian_walk(
     close = lambda state, params: state.close_window(params)
     return _boundary.run_alone(state.count >= every, close, state, params)
 
-  def observe(state, gradient, step, first):
-    path, step = _gathering.add_path(state.path, gradient, step, state.task_id)
+  def observe(state, gradient, first):
     fisher = _gathering.add_square(state.fisher, gradient, decay, first)
-    state = state._replace(count=state.count + 1, fisher=fisher, path=path)
-    return state, step
+    return state._replace(count=state.count + 1, fisher=fisher)
 
   return _gathering.gather(
     where,

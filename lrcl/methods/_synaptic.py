@@ -142,17 +142,11 @@ def synaptic_intelligence(
       inner_state=(),
     )
 
-  def observe(state, gradient, step, first):
-    del first
-    path, step = _gathering.add_path(state.path, gradient, step, state.task_id)
-    return state._replace(path=path), step
-
   return _gathering.gather(
     'synaptic_intelligence',
     inner,
     strength,
     init_state,
-    observe,
     form=form,
     mask=mask,
     settings={'damping': damping},
