@@ -33,16 +33,15 @@ being a third of one, so that what is left is what the passes do not explain:
   of the batch, of ten batches of the memory, and of what is replayed. It is
   measured in the setting `online`, where a batch has ten rows, and against the
   bare optimizer there;
-* `continual_backprop` reads the outputs of the units, and draws whole kernels
-  where it replaces some, here at every fifth step;
 * the policy `importance` measures 64 rows of the memory twice, forward only;
 * `refresh` takes a gradient of its own, and draws a normal number for each
   parameter, which takes a CPU about as long; with and without that noise.
 
-What a method moves in memory counts for more where the arithmetic is faster. On
-one machine, whose bare step took 3.3 ms, no penalty took over 1.21; on another,
-of 2.4 ms, `riemannian_walk` (seven trees) took 1.41, five copies under
-`orthogonal_gradient` 1.45 and `dynamic_ema` 1.5, each at about 25 GB/s.
+What a method moves in memory counts for more where the arithmetic is faster
+against it. On a machine whose bare step took 2.4 ms, above what is wanted were
+`riemannian_walk` (1.42), five and twenty copies under `orthogonal_gradient`
+(1.47, 2.62), `dynamic_ema` (1.56), `continual_backprop` (1.49) and
+`project_on_memories` (3.53); there `synaptic_intelligence` took 1.27.
 
 A method of one's own is one more row of `method_rows.ROWS`.
 """
