@@ -38,6 +38,22 @@ def run_if(
   return _loop(jnp.int32(0), flag.astype(jnp.int32), fn, carry, *reads)
 
 
+@jax.custom_batching.custom_vmap
+def for_any(flag: jax.Array) -> jax.Array:
+  """The flag; mapped over seeds, whether it holds for any, the same for all.
+
+  `run_if` then needs no selection between what it carries and what comes out,
+  which reads and writes all of it; `fn` does it where it writes.
+  """
+  return flag
+
+
+@for_any.def_vmap
+def _for_any(size: int, batched: Any, flag: jax.Array) -> tuple[Any, bool]:
+  del size
+  return for_any(jnp.any(flag, axis=0) if batched[0] else flag), False
+
+
 def _loop(
   first: Any, end: Any, fn: Callable[..., Carry], carry: Carry, *reads: Any
 ) -> Carry:

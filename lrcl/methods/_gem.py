@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from lrcl import base
-from lrcl.methods import _cone, _quadratic, _rows, _slots, _stacked
+from lrcl.methods import _boundary, _cone, _quadratic, _rows, _slots, _stacked
 from lrcl.methods._gradient_projection import check_sign
 
 
@@ -137,7 +137,7 @@ def project_on_memories(
     dots = sign * _stacked.coefficients(references, updates)
 
     def project(updates: Any) -> Any:
-      gram = _stacked.products(references, references)
+      gram = _stacked.gram(references, past)
       least = jnp.asarray(margin, jnp.float32)
       weights = _cone.multipliers(gram, dots, past, least, iterations)
       return _add(updates, _stacked.combine(sign * weights, references))
@@ -158,14 +158,20 @@ def _references(
   """The gradient on each past task's rows, 0 for the others: `[tasks, ...]`."""
   tasks = past.size
   split = lambda x: x.reshape(tasks, -1, *x.shape[1:])
-  nothing = _quadratic.zeros(params)
+  items = jax.tree.map(split, items)
+  empty = lambda p: jnp.zeros((tasks, *p.shape), jnp.float32)
 
-  def one(xs):
-    rows, is_past = xs
-    gradient = lambda: jax.tree.map(_quadratic.wide, grad_fn(params, rows))
-    return jax.lax.cond(is_past, gradient, lambda: nothing)
+  def put(stack, task, rows, is_past):
+    gradient = grad_fn(params, rows)
+    kept = lambda g: jnp.where(is_past, _quadratic.wide(g), 0.0)
+    return jax.tree.map(lambda x, g: x.at[task].set(kept(g)), stack, gradient)
 
-  return jax.lax.map(one, (jax.tree.map(split, items), past))
+  def turn(task, stack):
+    rows = jax.tree.map(lambda x: x[task], items)
+    needed = _boundary.for_any(past[task])
+    return _boundary.run_if(needed, put, stack, task, rows, past[task])
+
+  return jax.lax.fori_loop(0, tasks, turn, jax.tree.map(empty, params))
 
 
 def _add(updates: Any, terms: Any) -> Any:
