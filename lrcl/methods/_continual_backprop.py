@@ -232,10 +232,14 @@ def _choose(
   some = jnp.sum(mature, dtype=jnp.float32)
   due = old.due + jnp.asarray(rate, jnp.float32) * some
   count = jnp.floor(due)
-  utility = old.utility / _correction(old.age, decay)
-  order = jnp.argsort(jnp.where(mature, utility, jnp.inf))
-  rank = jnp.argsort(order).astype(jnp.float32)
-  mask = mature & (rank < count)
+
+  def least() -> jax.Array:
+    utility = old.utility / _correction(old.age, decay)
+    order = jnp.argsort(jnp.where(mature, utility, jnp.inf))
+    rank = jnp.argsort(order).astype(jnp.float32)
+    return mature & (rank < count)
+
+  mask = jax.lax.cond(count > 0, least, lambda: jnp.zeros_like(mature))
   clear = lambda x: jnp.where(mask, jnp.zeros_like(x), x)
   new = UnitStatistics(
     clear(old.utility), clear(old.mean), clear(old.age), due - count

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
-from jax.extend.core import Primitive
+from jax.extend.core import Literal, Primitive
 from jax.interpreters import ad, batching, mlir
 import jax.numpy as jnp
 
@@ -73,7 +73,7 @@ def count_passes(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Passes:
 
   * of the branches of a `cond`, the dearest, with a pass backwards as two
     forwards: a step that does something every tenth time costs what it costs
-    then;
+    then; and so with a `fori_loop` from 0 to a bool as an int;
   * of a `while_loop`, or a `fori_loop` between arrays, one turn, and it is
     among `open_loops`.
 
@@ -100,13 +100,14 @@ def count_passes(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Passes:
 
 def _count(jaxpr: Any) -> Passes:
   """Of a program, closed or not."""
-  total = Passes()
+  total, made_by = Passes(), {}
   for eqn in getattr(jaxpr, 'jaxpr', jaxpr).eqns:
-    total = _add(total, _count_equation(eqn))
+    total = _add(total, _count_equation(eqn, made_by))
+    made_by |= dict.fromkeys(eqn.outvars, eqn)
   return total
 
 
-def _count_equation(eqn: Any) -> Passes:
+def _count_equation(eqn: Any, made_by: dict[Any, Any]) -> Passes:
   if eqn.primitive is _pass_p:
     rows, back = eqn.params['rows'], eqn.params['kind'] == 'backward'
     return Passes(backward=rows) if back else Passes(forward=rows)
@@ -121,9 +122,25 @@ def _count_equation(eqn: Any) -> Passes:
     return Passes(
       turns * total.forward, turns * total.backward, total.open_loops
     )
-  if name == 'while' and total != Passes():
+  if name == 'while' and total != Passes() and not _turns_once(eqn, made_by):
     return total._replace(open_loops=total.open_loops + 1)
   return total
+
+
+def _turns_once(eqn: Any, made_by: dict[Any, Any]) -> bool:
+  """Whether a loop goes from 0 to a flag: it is a `cond` that is written so."""
+  carried = len(eqn.outvars)
+  test, start = eqn.params['cond_jaxpr'].jaxpr, eqn.invars[-carried:][:2]
+  names = [e.primitive.name for e in test.eqns]
+  if names != ['lt'] or test.eqns[0].invars != test.invars[-carried:][:2]:
+    return False
+  first, end = start
+  if not isinstance(first, Literal) or first.val != 0:
+    return False
+  made = None if isinstance(end, Literal) else made_by.get(end)
+  if made is None or made.primitive.name != 'convert_element_type':
+    return False
+  return made.invars[0].aval.dtype == bool
 
 
 def _programs(params: Any) -> list[Any]:

@@ -148,6 +148,33 @@ def test_equals_a_slow_twin(sign, margin):
     assert [x for x in have if any(x)] == want
 
 
+def test_seeds_with_other_pasts_do_as_they_would_alone():
+  """One has seen a task that the other has not."""
+  tx, params = make(), problem.init_params()
+  gradient = jax.grad(problem.scalar_loss)
+  states = []
+  for tasks in ((0, 1), (0, 0)):
+    state = tx.init(params)
+    for step, task in enumerate(tasks):
+      batch = problem.make_batch(step, 8, 0, task)
+      extras = problem.extra_args(params, batch, task)
+      _, state = tx.update(gradient(params, batch), state, params, **extras)
+    states.append(state)
+  grads = jax.tree.map(jnp.negative, gradient(params, batch))
+
+  def update(state):
+    return tx.update(
+      grads, state, params, **problem.extra_args(params, batch, jnp.int32(2))
+    )
+
+  both = jax.vmap(update)(jax.tree.map(lambda *x: jnp.stack(x), *states))
+  close = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6)
+  for i, state in enumerate(states):
+    alone = update(state)
+    jax.tree.map(lambda a, b: close(a[i], b), both, alone)  # noqa: B023
+    assert np.any(flat(alone[0]) != flat(grads))
+
+
 def test_the_first_task_passes_unchanged():
   tx, params = make(), problem.init_params()
   state = tx.init(params)

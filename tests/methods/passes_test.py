@@ -106,6 +106,26 @@ CASES = {
     lambda p, x: turned(jnp.argmax(x).astype(jnp.int32), p, x),
     (8, 8, 1),
   ),
+  'a turn or none': (
+    lambda p, x: turned((jnp.sum(x) > 0).astype(jnp.int32), p, x),
+    (8, 8, 0),
+  ),
+  'a turn more': (
+    lambda p, x: turned((jnp.sum(x) > 0).astype(jnp.int32) + 1, p, x),
+    (8, 8, 1),
+  ),
+  'a loop between numbers that may stop': (
+    lambda p, x: jax.lax.while_loop(
+      lambda c: c[0] < c[1], lambda c: (c[0] + 1, c[1], grad(p, x)), (0, 2, p)
+    ),
+    (8, 8, 1),
+  ),
+  'a loop from elsewhere': (
+    lambda p, x: jax.lax.fori_loop(
+      -3, (jnp.sum(x) > 0).astype(jnp.int32), lambda _, p: p - grad(p, x), p
+    ),
+    (8, 8, 1),
+  ),
   'a number of turns': (functools.partial(turned, 3), (24, 24)),
   'a loss with a rule of its own': (
     jax.grad(

@@ -42,6 +42,21 @@ def gem():
   return optax.chain(rate(), memories)
 
 
+def searching():
+  """A link that looks for a gradient until it is short."""
+
+  def update_fn(updates, state, params=None, *, grad_fn, batch, **extra):
+    del extra
+    is_long = lambda u: optax.tree.norm(u) > 1.0
+    look = lambda u: grad_fn(params, batch)
+    return jax.lax.while_loop(is_long, look, updates), state
+
+  link = optax.GradientTransformationExtraArgs(
+    lambda _: optax.EmptyState(), update_fn
+  )
+  return optax.chain(link, rate())
+
+
 def recycle():
   module = models.MLP((8,), CLASSES, activation=jax.nn.gelu)
   activations_fn = models.activations_from_module(module)
@@ -173,8 +188,9 @@ def test_cost_is_the_ledger_by_name():
 
 def test_open_loops_are_told():
   assert ledger_of(rate())[0].open_loops == 0
-  assert ledger_of(gem())[0].open_loops == 0  # its loop is of a known length
-  assert ledger_of(recycle())[0].open_loops == 1  # it recycles, or does not
+  assert ledger_of(gem())[0].open_loops == 0  # as many turns as tasks
+  assert ledger_of(recycle())[0].open_loops == 0  # it recycles, or does not
+  assert ledger_of(searching())[0].open_loops == 1
 
 
 def test_memories_are_those_of_the_library():
