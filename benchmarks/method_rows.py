@@ -77,12 +77,10 @@ def diverse(stream):
 
 
 def gem(stream):
-  """Four past tasks with a quarter of the batch each, at the end."""
+  """Four past tasks with a quarter of the batch each, on the gradient."""
   size = SETTING.batch_size // 4
-  project = methods.project_on_memories(
-    problem.TASKS, size, stream.batch_spec, sign=-1
-  )
-  return optax.chain(rate(), project)
+  project = methods.project_on_memories(problem.TASKS, size, stream.batch_spec)
+  return optax.chain(project, rate())
 
 
 def sparse(stream, every):
@@ -177,7 +175,7 @@ ROWS = {
   'drop_and_grow': Row(lambda stream: sparse(stream, 400)),
   'redo, every 20': Row(lambda _: recycle(methods.redo, every=20)),
   'continual_backprop': Row(
-    lambda _: recycle(methods.continual_backprop, replacement_rate=1e-3)
+    lambda _: recycle(methods.continual_backprop, maturity=0)
   ),
   **{
     f'orthogonal_gradient, {count}': Row(

@@ -61,14 +61,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import problem
-from benchmarks.method_rows import ROWS, SETTING, make_model, rate, sparse
+from benchmarks.method_rows import (
+  ROWS,
+  SETTING,
+  make_model,
+  rate,
+  recycle,
+  sparse,
+)
 from lrcl import methods, streams, training
 
 _DATA_DIR = flags.DEFINE_string('data_dir', None, 'Where TFDS data sets are.')
 _REPEATS = flags.DEFINE_integer('repeats', 9, 'Runs of each, interleaved.')
 _STEPS = flags.DEFINE_integer('steps_per_task', 40, 'Steps in each task.')
 _ONLY = flags.DEFINE_string(
-  'only', '', 'Only rows whose label contains one of these, comma-separated.'
+  'only',
+  '',
+  'Only rows whose label contains one of these, by commas; no other lines.',
 )
 
 
@@ -181,14 +190,30 @@ def measure_passes(stream, model) -> None:
     print(f'{label:35}{ours / base * problem.TASKS:6.2f}', flush=True)
 
 
-def measure_exchange(stream, model, every=4) -> None:
-  """Prints what one exchange of entries costs, in steps of the optimizer."""
-  transforms = rate(), sparse(stream, stream.num_steps), sparse(stream, every)
-  runs = [make_run(stream, model, tx)[0] for tx in transforms]
-  base, rarely, often = medians(*runs)
-  exchanges = problem.TASKS * ((_STEPS.value - 1) // every)
-  steps = (often - rarely) / exchanges / (base / stream.num_steps)
-  print(f'{"an exchange of drop_and_grow":35}{steps:6.2f}', flush=True)
+def measure_apart(label, rarely, often, times) -> None:
+  """Prints what is done `times` more `often`, in steps of the optimizer."""
+  stream, model = make_stream(SETTING), make_model()
+  runs = [make_run(stream, model, tx)[0] for tx in (rate(), rarely, often)]
+  base, few, many = medians(*runs)
+  steps = (many - few) / times / (base / stream.num_steps)
+  print(f'{label:35}{steps:6.2f}', flush=True)
+
+
+def measure_exchange(every=4) -> None:
+  """Prints what one exchange of entries costs."""
+  stream = make_stream(SETTING)
+  rarely, often = sparse(stream, stream.num_steps), sparse(stream, every)
+  times = problem.TASKS * ((_STEPS.value - 1) // every)
+  measure_apart('an exchange of drop_and_grow', rarely, often, times)
+
+
+def measure_replacement(each=2) -> None:
+  """Prints what it costs to replace a unit of each layer."""
+  make = functools.partial(recycle, methods.continual_backprop, maturity=0)
+  often = make(replacement_rate=1 / each / SETTING.width)
+  times = make_stream(SETTING).num_steps // each
+  label = 'a unit of each layer replaced'
+  measure_apart(label, make(replacement_rate=0.0), often, times)
 
 
 ONLINE_FORMS = (
@@ -213,6 +238,17 @@ def measure_growth(few=problem.TASKS, many=50) -> None:
     print(f'{label:35}{ratio:6.2f}', flush=True)
 
 
+def measure_rest() -> None:
+  """Prints what is in no row."""
+  print('one look back at a task, in steps of the bare optimizer over it')
+  measure_passes(make_stream(SETTING), make_model())
+  print('what is not done at every step, in steps of the bare optimizer')
+  measure_exchange()
+  measure_replacement()
+  print('a step among 50 tasks over one among 5')
+  measure_growth()
+
+
 def main(argv: list[str]) -> None:
   del argv
   name, _ = load()
@@ -223,11 +259,8 @@ def main(argv: list[str]) -> None:
   rows = {k: v for k, v in ROWS.items() if any(part in k for part in parts)}
   found = [measure(k, row) for k, row in rows.items()]
   good = [is_within for is_within in found if is_within is not None]
-  print('one look back at a task, in steps of the bare optimizer over it')
-  measure_passes(make_stream(SETTING), make_model())
-  measure_exchange(make_stream(SETTING), make_model())
-  print('a step among 50 tasks over one among 5')
-  measure_growth()
+  if not _ONLY.value:
+    measure_rest()
   print(f'{sum(good)} of {len(good)} within what is wanted')
 
 

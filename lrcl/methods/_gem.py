@@ -134,15 +134,15 @@ def project_on_memories(
     rows = _rows.collect(specs, batch, {}, (), where)
     past = (state.seen != 0) & (jnp.arange(max_tasks) != task_id)
     references = _references(grad_fn, params, state.items, past)
-    dots = sign * _stacked.coefficients(references, updates)
+    gram, dots = _stacked.gram(references, updates, past)
+    dots = sign * dots
 
     def project(updates: Any) -> Any:
-      gram = _stacked.gram(references, past)
       least = jnp.asarray(margin, jnp.float32)
       weights = _cone.multipliers(gram, dots, past, least, iterations)
       return _add(updates, _stacked.combine(sign * weights, references))
 
-    conflict = jnp.any(past & (dots < 0))
+    conflict = jnp.any(dots < 0)
     updates = jax.lax.cond(conflict, project, lambda u: u, updates)
     slots, seen = _task_slots(state.seen, rows, rows_per_task)
     items = _slots.put(state.items, _slots.after(dots, slots), rows)

@@ -36,51 +36,82 @@ def coefficients(stack: Any, vector: Any) -> jax.Array:
   return products(stack, jax.tree.map(lambda x: x[None], vector))[:, 0]
 
 
+def gram(
+  stack: Any, vector: Any, kept: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Inner products of a stack with itself and with one tree.
+
+  On a CPU a block of all trees at a time: it stays in the cache while the
+  products are taken, and those that nobody asks for are left out. Elsewhere
+  these are products of matrices.
+
+  Args:
+    stack: a tree whose leaves have a leading axis m.
+    vector: a tree like it without that axis.
+    kept: bool `[m]`, which of the stack count.
+
+  Returns:
+    float32 `[m, m]` and `[m]`, 0 in the rows that are not kept.
+  """
+  leaves = jax.tree.leaves(stack), jax.tree.leaves(vector)
+  pairs = [(_flat(x), _flat(y[None])[0]) for x, y in zip(*leaves, strict=True)]
+
+  def total(leaf, pairs):
+    add = functools.partial(jax.tree.map, jnp.add)
+    square, products = functools.reduce(add, [leaf(*x, kept) for x in pairs])
+    return (
+      jnp.where(kept[:, None], square, 0.0),
+      jnp.where(kept, products, 0.0),
+    )
+
+  def take(pairs):
+    in_blocks = functools.partial(total, _gram_in_blocks)
+    whole = functools.partial(total, _gram)
+    return jax.lax.platform_dependent(pairs, cpu=in_blocks, default=whole)
+
+  zeros = lambda *shape: jnp.zeros(shape, jnp.float32)
+  nothing = lambda _: (zeros(kept.size, kept.size), zeros(kept.size))
+  return jax.lax.cond(jnp.any(kept), take, nothing, pairs)
+
+
 def _flat(stack: jax.Array) -> jax.Array:
   """A leaf of a stack as float32 rows."""
   return _quadratic.wide(stack).reshape(stack.shape[0], -1)
 
 
-def gram(stack: Any, kept: jax.Array) -> jax.Array:
-  """Inner products of a stack with itself, 0 in the rows that are not `kept`.
-
-  On a CPU a block of all trees at a time: it stays in the cache while the
-  products are taken, and those that nobody asks for are left out. Elsewhere it
-  is one product of matrices.
-  """
-  flat = [_flat(x) for x in jax.tree.leaves(stack)]
-  whole = lambda *rows: functools.reduce(jnp.add, [_square(x) for x in rows])
-  blocks = lambda *rows: functools.reduce(
-    jnp.add, [_square_in_blocks(x, kept) for x in rows]
-  )
-  square = jax.lax.platform_dependent(*flat, cpu=blocks, default=whole)
-  return jnp.where(kept[:, None], square, 0.0)
+def _gram(
+  rows: jax.Array, vector: jax.Array, kept: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """`rows rows'` and `rows vector`, where `kept` at least."""
+  del kept
+  product = functools.partial(jnp.matmul, rows, precision=_EXACT)
+  return product(rows.T), product(vector)
 
 
-def _square(rows: jax.Array) -> jax.Array:
-  return jnp.matmul(rows, rows.T, precision=_EXACT)
-
-
-def _square_in_blocks(rows: jax.Array, kept: jax.Array) -> jax.Array:
-  """The rows that are `kept` of `_square(rows)`."""
+def _gram_in_blocks(
+  rows: jax.Array, vector: jax.Array, kept: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """`_gram`, a block of columns after the other."""
   number, size = rows.shape
   if size < _BLOCK:
-    return _square(rows)
-
-  def products_with(block, index):
-    product = lambda: jnp.matmul(block, block[index], precision=_EXACT)
-    nothing = lambda: jnp.zeros([number], jnp.float32)
-    return jax.lax.cond(kept[index], product, nothing)
+    return _gram(rows, vector, kept)
+  cut = functools.partial(jax.lax.dynamic_slice_in_dim, slice_size=_BLOCK)
+  zeros = jnp.zeros([number], jnp.float32)
 
   def turn(index, total):
-    first = index * _BLOCK
-    block = jax.lax.dynamic_slice_in_dim(rows, first, _BLOCK, axis=1)
-    with_block = functools.partial(products_with, block)
-    return total + jax.lax.map(with_block, jnp.arange(number))
+    block = cut(rows, index * _BLOCK, axis=1)
+    product = functools.partial(jnp.matmul, block, precision=_EXACT)
+    with_one = lambda row: jax.lax.cond(
+      kept[row], lambda: product(block[row]), lambda: zeros
+    )
+    square = jax.lax.map(with_one, jnp.arange(number))
+    products = product(cut(vector, index * _BLOCK))
+    return total[0] + square, total[1] + products
 
   turns = size // _BLOCK
-  rest = _square(rows[:, turns * _BLOCK :])
-  return jax.lax.fori_loop(0, turns, turn, rest)
+  rest = turns * _BLOCK
+  start = _gram(rows[:, rest:], vector[rest:], kept)
+  return jax.lax.fori_loop(0, turns, turn, start)
 
 
 def combine(weights: jax.Array, stack: Any) -> Any:
