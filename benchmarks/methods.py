@@ -8,7 +8,8 @@ there). Every method has consolidated before the clock starts, so its penalty
 is at work, and the stream has five tasks, so that what happens at a change of
 task is in the time. A look back at a task's data is not, since it is no step,
 nor is an exchange of `drop_and_grow`, which is due at every 400th; the lines
-below the table give them apart. The last ones hold a step among 50 tasks
+below the table give them apart, and so they do the replacement of units by
+`continual_backprop`, whose share in its row is that of its default rate. The last ones hold a step among 50 tasks
 against one among 5: what is consolidated online must not grow with their
 number.
 
@@ -38,10 +39,12 @@ being a third of one, so that what is left is what the passes do not explain:
   parameter, which takes a CPU about as long; with and without that noise.
 
 What a method moves in memory counts for more where the arithmetic is faster
-against it. On a machine whose bare step took 2.4 ms, above what is wanted were
-`riemannian_walk` (1.42), five and twenty copies under `orthogonal_gradient`
-(1.47, 2.62), `dynamic_ema` (1.56), `continual_backprop` (1.49) and
-`project_on_memories` (3.53); there `synaptic_intelligence` took 1.27.
+against it, and ratios of two runs of this program differ by up to 0.15. On a
+machine whose bare step took 2.4 to 3.2 ms, these were above what is wanted in
+some run or in all: `riemannian_walk` (1.25 to 1.42), five and twenty copies
+under `orthogonal_gradient` (1.35 to 1.41, 2.3 to 2.9), `dynamic_ema` (1.6),
+`project_on_memories` (2.3 to 2.6) and replay with the policy `class_balanced`
+(2.2 to 2.3).
 
 A method of one's own is one more row of `method_rows.ROWS`.
 """

@@ -55,8 +55,8 @@ def project_on_memories(
   front of the preconditioner `sign=1`. It keeps rows of its own and needs no
   `with_memory`; outside `accumulate`, not inside `optax.masked`. Cost: a
   gradient over `rows_per_task` rows for each past task (under `vmap` for each
-  of `max_tasks`), and `max_tasks` copies of the gradient while the step lasts;
-  the products of all of them with one another only where there is a conflict.
+  that is past in one of the replicas), their products with one another and with
+  the step, and `max_tasks` copies of the gradient while the step lasts.
 
   The published algorithm has `sign=1` and `margin=0.5`, which moves the step
   further towards the past whenever there is a conflict. A margin is a multiple

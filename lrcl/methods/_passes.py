@@ -74,8 +74,8 @@ def count_passes(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Passes:
   * of the branches of a `cond`, the dearest, with a pass backwards as two
     forwards: a step that does something every tenth time costs what it costs
     then; and so with a `fori_loop` from 0 to a bool as an int;
-  * of a `while_loop`, or a `fori_loop` between arrays, one turn, and it is
-    among `open_loops`.
+  * of a `while_loop`, or any other `fori_loop` between arrays, one turn, and it
+    is among `open_loops`.
 
   Passes that the compiler may share or leave out are counted as written.
 
