@@ -6,12 +6,12 @@ One row per method: MLP 784-400-400-10, batch 128, SGD (the setting `std` of
 benchmarks/problem.py; random images of that shape where Fashion-MNIST is not
 there). Every method has consolidated before the clock starts, so its penalty
 is at work, and the stream has five tasks, so that what happens at a change of
-task is in the time. A look back at a task's data is not, since it is no step,
-nor is an exchange of `drop_and_grow`, which is due at every 400th; the lines
-below the table give them apart, and so they do the replacement of units by
-`continual_backprop`, whose share in its row is that of its default rate. The last ones hold a step among 50 tasks
-against one among 5: what is consolidated online must not grow with their
-number.
+task is in the time. `continual_backprop` replaces units at its default rate.
+A look back at a task's data is not in the time, since it is no step, nor is an
+exchange of `drop_and_grow`, which is due at every 400th; the lines below the
+table give them apart, and what it takes to replace a unit. The last ones hold a
+step among 50 tasks against one among 5: what is consolidated online must not
+grow with their number.
 
 Each ratio is that of the medians over repeats of runs through `train_stream`,
 interleaved A/B/A/B in one process on one thread, warm. Wanted are at most 1.3
