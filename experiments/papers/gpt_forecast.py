@@ -11,18 +11,16 @@ takes 8 minutes of CPU time. It also keeps every curve, in
 `experiments/papers/results/gpt_forecast.csv`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 import csv
-import functools
-import itertools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.papers import claims, gpt_runs, texts
-from lrcl import forecasting, metrics, protocols, schedules
+from experiments.papers import claims, gpt_fits, gpt_runs, texts
+from lrcl import protocols, schedules
 from lrcl.forecasting import Curve
 
 CLAIM = claims.Claim(
@@ -64,14 +62,6 @@ SCALES = {
   'full': _Scale(10_000, 100, 5, _PEAKS, 5000),
 }
 _TUNING_SEED = 100
-_FITTED = ('constant', 'cosine', 'two rates')
-_FORECAST = ('WSD', 'WSD-S', 'infinite')
-
-_JUDGED = ('annealing, 2 curves', 'multi-power, 3 curves')
-"""Each law with the curves that its authors fitted it to."""
-
-Fit = Callable[[list[Curve]], Any]
-"""The curves of `_FITTED` to a law."""
 
 
 def run(size: claims.Size) -> claims.Outcome:
@@ -146,41 +136,6 @@ def _tune(trainer: gpt_runs.Trainer, scale: _Scale) -> tuple[float, bool]:
   return scale.peaks[best], best in (0, len(ends) - 1)
 
 
-def _fits() -> dict[str, Fit]:
-  annealing = functools.partial(forecasting.fit_annealing_law, decay=None)
-  return {
-    _JUDGED[1]: forecasting.fit_multi_power_law,
-    'multi-power, 2 curves': lambda c: forecasting.fit_multi_power_law(c[:2]),
-    'annealing, 3 curves': annealing,
-    _JUDGED[0]: lambda c: annealing(c[:2]),
-    'annealing at 0.999, 2 curves': lambda c: forecasting.fit_annealing_law(
-      c[:2]
-    ),
-    'area alone': _fit_area,
-  }
-
-
-def _fit_area(curves: list[Curve]) -> forecasting.AnnealingLaw:
-  """A power of the area of the constant run: nothing is known of decays."""
-  from scipy import optimize
-
-  curve = curves[0]
-  area = np.cumsum(curve.lrs)[curve.steps]
-  unit = area[-1]
-
-  def residuals(theta: np.ndarray) -> np.ndarray:
-    floor, scale, exponent = np.exp(theta)
-    return np.log(floor + scale * (area / unit) ** -exponent) - np.log(
-      curve.losses
-    )
-
-  begin = np.log([0.5 * curve.losses[-1], 0.5 * curve.losses[-1], 0.3])
-  floor, scale, exponent = np.exp(optimize.least_squares(residuals, begin).x)
-  return forecasting.AnnealingLaw(
-    float(floor), float(scale * unit**exponent), float(exponent), 0.0
-  )
-
-
 def _curve(name: str, rates: Any, losses: Any, scale: _Scale) -> Curve:
   """A curve without the readings of the warm-up."""
   steps = scale.every * np.arange(1, len(losses) + 1) - 1
@@ -196,36 +151,13 @@ def _forecast(
   """What each law, fitted to this seed, predicts at the readings."""
   curve = lambda name: _curve(name, rates[name], losses[name], scale)
   found: dict[str, dict[str, np.ndarray]] = {}
-  for name, fit in _fits().items():
-    law = fit([curve(short) for short in _FITTED])
+  for name, fit in gpt_fits.make_fits().items():
+    law = fit([curve(short) for short in gpt_fits.FITTED])
     found[name] = {
       each: np.asarray(law.predict(rates[each], curve(each).steps), np.float64)
-      for each in (*_FITTED, *_FORECAST)
+      for each in (*gpt_fits.FITTED, *gpt_fits.FORECAST)
     }
   return found
-
-
-class _Errors(NamedTuple):
-  """Of one law on one run, `[seeds]`: at the end, and over the curve."""
-
-  end: np.ndarray
-  mean: np.ndarray
-
-
-def _errors(
-  law: str,
-  run: str,
-  read: list[dict[str, np.ndarray]],
-  found: list[dict[str, dict[str, np.ndarray]]],
-) -> _Errors:
-  rows = [
-    of[law][run] - losses[run][-len(of[law][run]) :]
-    for of, losses in zip(found, read, strict=True)
-  ]
-  return _Errors(
-    np.array([row[-1] for row in rows]),
-    np.array([np.abs(row).mean() for row in rows]),
-  )
 
 
 def _outcome(
@@ -237,20 +169,20 @@ def _outcome(
   ends = {run: np.array([x[run][-1] for x in read]) for run in read[0]}
   spread = {run: float(ends[run].std(ddof=1)) for run in ends}
   errors = {
-    (law, run): _errors(law, run, read, found)
-    for law in _fits()
+    (law, run): gpt_fits.measure_errors(law, run, read, found)
+    for law in gpt_fits.make_fits()
     for run in read[0]
   }
   parts = _parts(ends, spread, errors)
   worst = lambda law: max(
-    abs(float(errors[law, run].end.mean())) for run in _FORECAST
+    abs(float(errors[law, run].end.mean())) for run in gpt_fits.FORECAST
   )
   told = '; '.join(
     f'{law}: {worst(law):.4f}, '
-    f'{_mean_error(law, errors).mean():.4f} over the curves'
-    for law in _fits()
+    f'{gpt_fits.mean_error(law, errors).mean():.4f} over the curves'
+    for law in gpt_fits.make_fits()
   )
-  average = float(np.mean([spread[run] for run in _FORECAST]))
+  average = float(np.mean([spread[run] for run in gpt_fits.FORECAST]))
   return claims.Outcome(
     verdict=claims.decide(list(parts.values())),
     measured='Nats per byte that the ends of the three long runs are off by '
@@ -259,59 +191,44 @@ def _outcome(
     f'{claims.format_parts(parts)}.',
     table=[
       _row(law, run, ends[run], spread[run], errors[law, run])
-      for run in (*_FORECAST, *_FITTED)
-      for law in _fits()
+      for run in (*gpt_fits.FORECAST, *gpt_fits.FITTED)
+      for law in gpt_fits.make_fits()
     ],
     setting=about,
   )
 
 
-def _mean_error(law: str, errors: Mapping[tuple[str, str], _Errors]) -> Any:
-  """The mean error over the long curves, `[seeds]`."""
-  return np.mean([errors[law, run].mean for run in _FORECAST], axis=0)
-
-
 def _parts(
   ends: Mapping[str, np.ndarray],
   spread: Mapping[str, float],
-  errors: Mapping[tuple[str, str], _Errors],
+  errors: Mapping[tuple[str, str], gpt_fits.Errors],
 ) -> dict[str, bool]:
   parts = {}
-  for law in _JUDGED:
-    off = {run: abs(float(errors[law, run].end.mean())) for run in _FORECAST}
+  for law in gpt_fits.JUDGED:
+    off = {
+      run: abs(float(errors[law, run].end.mean())) for run in gpt_fits.FORECAST
+    }
     parts[f'{law}: every end within {_MARGIN:.0%}'] = all(
-      off[run] < _MARGIN * ends[run].mean() for run in _FORECAST
+      off[run] < _MARGIN * ends[run].mean() for run in gpt_fits.FORECAST
     )
     parts[f'{law}: within the spread of the seeds'] = all(
-      off[run] < spread[run] for run in _FORECAST
+      off[run] < spread[run] for run in gpt_fits.FORECAST
     )
     parts[f'{law}: closer than the area alone'] = claims.is_below(
-      _mean_error(law, errors).tolist(),
-      _mean_error('area alone', errors).tolist(),
+      gpt_fits.mean_error(law, errors).tolist(),
+      gpt_fits.mean_error('area alone', errors).tolist(),
     )
-    parts[f'{law}: the order of the ends'] = _same_order(law, ends, errors)
+    parts[f'{law}: the order of the ends'] = gpt_fits.same_order(
+      law, ends, errors
+    )
   return parts
 
 
-def _same_order(
-  law: str,
-  ends: Mapping[str, np.ndarray],
-  errors: Mapping[tuple[str, str], _Errors],
-) -> bool:
-  """Whether pairs of runs that differ by more than chance are told right."""
-  for a, b in itertools.combinations(_FORECAST, 2):
-    mean, half = metrics.mean_interval(ends[a] - ends[b])
-    told = mean + np.mean(errors[law, a].end - errors[law, b].end)
-    if abs(mean) > half and np.sign(told) != np.sign(mean):
-      return False
-  return True
-
-
 def _row(
-  law: str, run: str, ends: np.ndarray, spread: float, errors: _Errors
+  law: str, run: str, ends: np.ndarray, spread: float, errors: gpt_fits.Errors
 ) -> dict[str, Any]:
   return {
-    'run': run + (' (fitted)' if run in _FITTED else ''),
+    'run': run + (' (fitted)' if run in gpt_fits.FITTED else ''),
     'law': law,
     'end': claims.format_interval(ends.tolist(), 4),
     'error at the end': claims.format_interval(errors.end.tolist(), 4),
@@ -330,11 +247,13 @@ def _keep(
   claims.RESULTS.mkdir(exist_ok=True)
   with (claims.RESULTS / f'{CLAIM.name}.csv').open('w', newline='') as file:
     writer = csv.writer(file, lineterminator='\n')
-    writer.writerow(['seed', 'run', 'step', 'lr', 'loss', *_fits()])
+    writer.writerow(
+      ['seed', 'run', 'step', 'lr', 'loss', *gpt_fits.make_fits()]
+    )
     for seed, (losses, of) in enumerate(zip(read, found, strict=True)):
       for run, row in rates.items():
         curve = _curve(run, row, losses[run], scale)
-        told = [of[law][run] for law in _fits()]
+        told = [of[law][run] for law in gpt_fits.make_fits()]
         for step, loss, *rest in zip(
           curve.steps, curve.losses, *told, strict=True
         ):

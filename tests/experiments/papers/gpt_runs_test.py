@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.papers import gpt_forecast, gpt_runs
+from experiments.papers import gpt_fits, gpt_forecast, gpt_runs
 from lrcl.forecasting import AnnealingLaw
 
 
@@ -66,8 +66,8 @@ def test_the_runs_of_the_claim_part_where_their_schedules_do():
 def test_a_law_of_the_area_alone_is_found():
   true = AnnealingLaw(2.0, 0.5, 0.4, 0.0)
   lrs, steps = np.full(1000, 0.01), np.arange(99, 1000, 50)
-  curve = gpt_forecast.Curve(lrs, true.predict(lrs, steps), steps)
-  found = gpt_forecast._fit_area([curve])
+  curve = gpt_fits.Curve(lrs, true.predict(lrs, steps), steps)
+  found = gpt_fits.fit_area([curve])
   np.testing.assert_allclose(found[:3], true[:3], rtol=1e-2)
   assert found.gain == 0
 
@@ -80,7 +80,7 @@ def test_the_order_of_the_ends(told, right):
     'infinite': np.array([1.1, 1.11, 1.08]),
   }
   errors = {
-    ('law', run): gpt_forecast._Errors(np.zeros(3), np.zeros(3)) for run in ends
+    ('law', run): gpt_fits.Errors(np.zeros(3), np.zeros(3)) for run in ends
   }
-  errors['law', 'WSD-S'] = gpt_forecast._Errors(np.full(3, told), np.zeros(3))
-  assert gpt_forecast._same_order('law', ends, errors) is right
+  errors['law', 'WSD-S'] = gpt_fits.Errors(np.full(3, told), np.zeros(3))
+  assert gpt_fits.same_order('law', ends, errors) is right
