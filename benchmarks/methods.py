@@ -39,12 +39,12 @@ being a third of one, so that what is left is what the passes do not explain:
   parameter, which takes a CPU about as long; with and without that noise.
 
 What a method moves in memory counts for more where the arithmetic is faster
-against it, and ratios of two runs of this program differ by up to 0.15. On a
-machine whose bare step took 2.4 to 3.2 ms, these were above what is wanted in
-some run or in all: `riemannian_walk` (1.25 to 1.42), five and twenty copies
-under `orthogonal_gradient` (1.35 to 1.41, 2.3 to 2.9), `dynamic_ema` (1.6),
-`project_on_memories` (2.3 to 2.6) and replay with the policy `class_balanced`
-(2.2 to 2.3).
+against it, and more on a quiet machine. In three runs on one whose bare step
+took 2.3 to 3.2 ms, these were above what is wanted at least once:
+`riemannian_walk` (1.25, 1.42, 1.48), five copies under `orthogonal_gradient`
+(1.41 to 1.42) and twenty (2.44, 2.49, 2.88), `dynamic_ema` (1.56 to 1.60),
+`project_on_memories` (2.50 to 2.52) and replay with the policy `class_balanced`
+(2.17, 2.19, 2.28).
 
 A method of one's own is one more row of `method_rows.ROWS`.
 """

@@ -39,19 +39,20 @@ def run_if(
 
 
 @jax.custom_batching.custom_vmap
-def for_any(flag: jax.Array) -> jax.Array:
-  """The flag; mapped over seeds, whether it holds for any, the same for all.
+def any_replica(flag: jax.Array) -> jax.Array:
+  """The flag; under `vmap` whether it holds for any replica, one for all.
 
-  `run_if` then needs no selection between what it carries and what comes out,
-  which reads and writes all of it; `fn` does it where it writes.
+  With a flag that differs between replicas, `vmap` has `run_if` select between
+  what goes in and what comes out, which reads and writes all that it carries.
+  With this one it does not, and `fn` must select where it writes.
   """
   return flag
 
 
-@for_any.def_vmap
-def _for_any(size: int, batched: Any, flag: jax.Array) -> tuple[Any, bool]:
+@any_replica.def_vmap
+def _any_replica(size: int, batched: Any, flag: jax.Array) -> tuple[Any, bool]:
   del size
-  return for_any(jnp.any(flag, axis=0) if batched[0] else flag), False
+  return any_replica(jnp.any(flag, axis=0) if batched[0] else flag), False
 
 
 def _loop(

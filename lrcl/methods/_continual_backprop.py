@@ -234,6 +234,7 @@ def _choose(
   count = jnp.floor(due)
 
   def least() -> jax.Array:
+    # Behind a `cond`: the two sorts cost more than all statistics of a step.
     utility = old.utility / _correction(old.age, decay)
     order = jnp.argsort(jnp.where(mature, utility, jnp.inf))
     rank = jnp.argsort(order).astype(jnp.float32)

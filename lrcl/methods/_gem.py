@@ -163,12 +163,13 @@ def _references(
 
   def put(stack, task, rows, is_past):
     gradient = grad_fn(params, rows)
+    # Under `vmap` this runs for replicas that have not seen the task as well.
     kept = lambda g: jnp.where(is_past, _quadratic.wide(g), 0.0)
     return jax.tree.map(lambda x, g: x.at[task].set(kept(g)), stack, gradient)
 
   def turn(task, stack):
     rows = jax.tree.map(lambda x: x[task], items)
-    needed = _boundary.for_any(past[task])
+    needed = _boundary.any_replica(past[task])
     return _boundary.run_if(needed, put, stack, task, rows, past[task])
 
   return jax.lax.fori_loop(0, tasks, turn, jax.tree.map(empty, params))

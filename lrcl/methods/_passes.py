@@ -122,12 +122,16 @@ def _count_equation(eqn: Any, made_by: dict[Any, Any]) -> Passes:
     return Passes(
       turns * total.forward, turns * total.backward, total.open_loops
     )
-  if name == 'while' and total != Passes() and not _turns_once(eqn, made_by):
+  if (
+    name == 'while'
+    and total != Passes()
+    and not _turns_at_most_once(eqn, made_by)
+  ):
     return total._replace(open_loops=total.open_loops + 1)
   return total
 
 
-def _turns_once(eqn: Any, made_by: dict[Any, Any]) -> bool:
+def _turns_at_most_once(eqn: Any, made_by: dict[Any, Any]) -> bool:
   """Whether a loop goes from 0 to a flag: it is a `cond` that is written so."""
   carried = len(eqn.outvars)
   test, start = eqn.params['cond_jaxpr'].jaxpr, eqn.invars[-carried:][:2]

@@ -10,7 +10,7 @@ from lrcl.methods import _boundary
 
 @pytest.mark.parametrize('flag', [False, True])
 def test_a_flag_alone_is_itself(flag):
-  assert bool(jax.jit(_boundary.for_any)(jnp.array(flag))) is flag
+  assert bool(jax.jit(_boundary.any_replica)(jnp.array(flag))) is flag
 
 
 @pytest.mark.parametrize(
@@ -18,10 +18,10 @@ def test_a_flag_alone_is_itself(flag):
 )
 def test_over_seeds_it_is_the_same_for_all(flags):
   flags = jnp.array(flags, bool)
-  got = jax.vmap(jax.vmap(_boundary.for_any))(flags)
+  got = jax.vmap(jax.vmap(_boundary.any_replica))(flags)
   assert got.tolist() == [[bool(flags.any())] * 2] * 2
   # What is not mapped over stays as it is.
-  got = jax.vmap(lambda x, flag: (_boundary.for_any(flag), x), (0, None))
+  got = jax.vmap(lambda x, flag: (_boundary.any_replica(flag), x), (0, None))
   assert got(jnp.zeros(3), flags[0, 1])[0].tolist() == [bool(flags[0, 1])] * 3
 
 
@@ -30,7 +30,7 @@ def test_a_loop_over_seeds_selects_nothing():
 
   def put(flag, rows):
     write = lambda rows: rows.at[0].set(jnp.where(flag, 1.0, rows[0]))
-    return _boundary.run_if(_boundary.for_any(flag), write, rows)
+    return _boundary.run_if(_boundary.any_replica(flag), write, rows)
 
   flags, rows = jnp.array([True, False]), jnp.zeros((2, 5, 3))
   got = jax.vmap(put)(flags, rows)
@@ -43,7 +43,7 @@ def test_a_loop_over_seeds_selects_nothing():
 
 def test_derivatives_pass():
   act = lambda x: _boundary.run_if(
-    _boundary.for_any(x[0] > 0), lambda c: c * x, x
+    _boundary.any_replica(x[0] > 0), lambda c: c * x, x
   )
   x = jnp.array([2.0, 3.0])
   _, tangent = jax.jvp(act, (x,), (jnp.ones(2),))
